@@ -1,0 +1,58 @@
+# Every target works from a clean checkout; the venv is made on the way and reused.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+MODEL ?= smollm2-135m
+HOST ?= 127.0.0.1
+PORT ?= 8400
+FUZZ_S ?= 60
+# torch is a test dependency here and is spelled exactly like this so that one wheel serves every machine.
+TORCH := torch==2.13.0
+
+.PHONY: up test check bench docs fuzz claims wheel clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[compile]'
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(TORCH)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+up: $(VENV)/.installed  ## serve the small model in the foreground
+	$(BIN)/isochrone pull $(MODEL)
+	@echo "Serving $(MODEL) at http://$(HOST):$(PORT)/v1 (Ctrl-C stops it). Try, from another terminal:"
+	@echo "  curl -N http://$(HOST):$(PORT)/v1/chat/completions -H 'content-type: application/json' -d '{\"model\": \"$(MODEL)\", \"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": \"What is an isochrone?\"}]}'"
+	$(BIN)/isochrone up $(MODEL) --host $(HOST) --port $(PORT)
+
+test: $(VENV)/.installed-dev  ## the whole suite, real model included
+	$(BIN)/isochrone pull $(MODEL)
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev  ## style, types, room borders
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed-dev  ## this machine's figures, each beside its limit
+	$(BIN)/isochrone pull $(MODEL)
+	$(BIN)/isochrone bench $(MODEL)
+
+docs: $(VENV)/.installed  ## print the reference pages and the figures from the code
+	$(BIN)/python -m docs.build
+
+claims: $(VENV)/.installed-dev  ## run the commands behind every figure again
+	$(BIN)/python -m docs.claims
+
+fuzz: $(VENV)/.installed-dev  ## hostile files, $(FUZZ_S) seconds in all
+	FUZZ_S=$(FUZZ_S) $(BIN)/python -m tests.fuzz
+
+wheel: $(VENV)/.installed-dev
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf dist build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
