@@ -1,0 +1,202 @@
+"""The contraction anchor: activations times packed weights, with what fusion attached to its output.
+
+One kernel takes rows (tokens) in panels of P and columns in tiles of 16.  Every sum over blocks has one order
+whatever the panel, the batch or the instruction set, so a row's result never depends on its neighbours:
+
+    y[m, n] = sum over blocks b:  fma(float(dot(b)), scale[n, b] * a_scale[m, b], .)  then  fma(minimum, a_sum, .)
+
+Activation panel of P rows (written by rows.py), per block of 32 k, 64 * P bytes:
+    codes i8 [P, 32] | scale f32 [P] | sum f32 [P] | code sum i32 [P]
+    | sum of each half f32 [2, P] | code sum of each half i32 [2, P] | padding
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from ..graph.formats import BLOCK, COLUMNS, FORMATS, Quantised
+from .decode import GROUPS, Block, Super, blocks_per_super, load_block, load_super, num_halves
+from .ir import FLOAT, I32, PTR, Kernel, Type
+from .isa import Target, dot_groups
+from .tile import LOG2_E, Cell, Tile, Value
+
+Epilogue = Literal["store", "add", "gated"]
+
+# Words of the argument table.
+WEIGHTS, NUM_BLOCKS, TILE_BYTES, ACTIVATIONS, PANEL_BYTES, OUT, OUT_ROW_BYTES, BIAS, NUM_TILES, ITEM_ROWS = range(10)
+NUM_ARGS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Matmul:
+    """Which matmul kernel: y = x W^T and what happens to y.
+
+    panel     rows per activation panel
+    epilogue  store y; add y to what is there; or, with gate and up tiles alternating, store silu(gate) * up
+    extent    word of the step's table that holds the number of rows
+    """
+
+    format: str
+    panel: int
+    epilogue: Epilogue
+    bias: bool
+    extent: int
+
+    @property
+    def name(self) -> str:
+        return f"matmul_{self.format}_p{self.panel}_{self.epilogue}{'_bias' if self.bias else ''}_e{self.extent}"
+
+    def build(self, target: Target) -> Kernel:
+        t = Tile(self.name, target)
+        _Builder(t, self).emit()
+        return t.finish()
+
+
+def panel_rows(target: Target, num_rows: int) -> int:
+    """Rows per panel: single rows are packed alone, so that a decode step reads no padding."""
+    return 1 if num_rows == 1 else target.rows
+
+
+def panel_block_bytes(panel: int) -> int:
+    return 64 * panel
+
+
+class _Builder:
+    """Emits one matmul kernel."""
+
+    def __init__(self, t: Tile, spec: Matmul) -> None:
+        self.t, self.spec = t, spec
+        format = FORMATS[spec.format]
+        assert isinstance(format, Quantised)
+        self.format = format
+        self.lanes = t.target.lanes
+        self.num_blocks, self.tile_bytes = t.arg(NUM_BLOCKS), t.arg(TILE_BYTES)
+        self.weights, self.activations = t.arg(WEIGHTS, PTR), t.arg(ACTIVATIONS, PTR)
+        self.panel_bytes, self.out, self.out_row_bytes = t.arg(PANEL_BYTES), t.arg(OUT, PTR), t.arg(OUT_ROW_BYTES)
+        self.bias = t.arg(BIAS, PTR)
+        self.num_rows = t.extent(spec.extent)
+        self.vector = Type("f32", self.lanes)
+
+    def emit(self) -> None:
+        t, spec = self.t, self.spec
+        item_rows, num_tiles = t.arg(ITEM_ROWS), t.arg(NUM_TILES)
+        del num_tiles  # the driver multiplies; a kernel only divides
+        groups = (self.num_rows + item_rows - 1) // item_rows
+        with t.items() as item:
+            tile, group = item // groups, item % groups
+            first = group * item_rows
+            last = t.minimum(first + item_rows, self.num_rows)
+            if spec.panel == 1:
+                self._rows(tile, self.activations, first, 0, 1)
+            else:
+                with t.loop(first, last, spec.panel) as row:
+                    self._panel(tile, row, last - row)
+
+    def _panel(self, tile: Value, row: Value, left: Value) -> None:
+        """A whole panel at once, or what is left of it in tiles of 4, 2 and 1 rows."""
+        t, panel = self.t, self.spec.panel
+        base = t.at(self.activations, (row // panel) * self.panel_bytes)
+        with t.when(t.compare("sge", left, panel)):
+            self._rows(tile, base, row, 0, panel)
+        size = panel // 2
+        while size:
+            with t.when(t.compare("slt", left, panel)), t.when(t.compare("ne", left & size, 0)):
+                done = left & (panel - 2 * size)
+                self._rows(tile, base, row + done, done, size)
+            size //= 2
+
+    def _rows(self, tile: Value, base: Value, row: Value, row_in_panel: Value | int, count: int) -> None:
+        """`count` rows of one tile (two for a gated one)."""
+        t = self.t
+        codes = t.at(base, row_in_panel * BLOCK)
+        values = t.at(base, (row_in_panel * 4) + BLOCK * self.spec.panel)
+        halves = num_halves(t)
+        # Few rows: both halves in one pass, so that each line of weights is read once.
+        together = [tuple(range(halves))] if count <= 2 else [(half,) for half in range(halves)]
+        for part in together:
+            if self.spec.epilogue == "gated":
+                gate = self._contract(t.at(self.weights, tile * 2 * self.tile_bytes), codes, values, count, part)
+                up = self._contract(t.at(self.weights, (tile * 2 + 1) * self.tile_bytes), codes, values, count, part)
+                sums = [[_silu(t, g) * u for g, u in zip(gs, us, strict=True)] for gs, us in zip(gate, up, strict=True)]
+            else:
+                sums = self._contract(t.at(self.weights, tile * self.tile_bytes), codes, values, count, part)
+            self._finish(tile, row, part, sums)
+
+    def _finish(self, tile: Value, row: Value, part: tuple[int, ...], sums: list[list[Value]]) -> None:
+        t = self.t
+        for half, values in zip(part, sums, strict=True):
+            column = tile * (4 * COLUMNS) + 4 * self.lanes * half
+            bias = t.load(t.at(self.bias, column), self.vector) if self.spec.bias else None
+            for m, value in enumerate(values):
+                address = t.at(t.at(self.out, (row + m) * self.out_row_bytes), column)
+                if bias is not None:
+                    value = value + bias
+                if self.spec.epilogue == "add":
+                    value = value + t.load(address, self.vector)
+                t.store(address, value)
+
+    # --- the inner loop -------------------------------------------------------------------------------------------
+
+    def _contract(
+        self, weights: Value, codes: Value, values: Value, count: int, part: tuple[int, ...]
+    ) -> list[list[Value]]:
+        """Sums of `count` rows for each half in `part`."""
+        t, format = self.t, self.format
+        sums = [[t.cell(t.zeros(self.vector)) for _ in range(count)] for _ in part]
+        step = panel_block_bytes(self.spec.panel)
+        if format.super_bytes == 0:
+            with t.loop(0, self.num_blocks) as b:
+                at = t.at(weights, b * format.block_bytes)
+                self._block(at, t.at(codes, b * step), t.at(values, b * step), part, [None] * len(part), sums)
+        else:
+            inner = blocks_per_super()
+            super_bytes = format.super_bytes + inner * format.block_bytes
+            with t.loop(0, self.num_blocks // inner) as s:
+                at = t.at(weights, s * super_bytes)
+                sups = [load_super(t, format, at, half) for half in part]
+                blocks_at = t.at(at, format.super_bytes)
+                with t.loop(0, inner) as b:
+                    offset = (s * inner + b) * step
+                    block_at = t.at(blocks_at, b * format.block_bytes)
+                    self._block(block_at, t.at(codes, offset), t.at(values, offset), part, list(sups), sums)
+        return [[cell.get() for cell in row] for row in sums]
+
+    def _block(
+        self, at: Value, codes: Value, values: Value, part: tuple[int, ...], sups: list[Super | None],
+        sums: list[list[Cell]],
+    ) -> None:  # fmt: skip
+        for half, sup, cells in zip(part, sups, sums, strict=True):
+            block = load_block(self.t, self.format, at, half, sup)
+            for sub in range(len(block.scales)):
+                self._sub_block(block, sub, codes, values, cells)
+
+    def _sub_block(self, block: Block, sub: int, codes: Value, values: Value, cells: list[Cell]) -> None:
+        t, panel, subs = self.t, self.spec.panel, len(block.scales)
+        groups = range(sub * GROUPS // subs, (sub + 1) * GROUPS // subs)
+        sum_word, code_sum_word = (1, 2) if subs == 1 else (3 + sub, 5 + sub)
+        totals = []
+        for m in range(len(cells)):
+            activations = [t.broadcast(codes, self.lanes, BLOCK * m + 4 * g, "i32") for g in groups]
+            start = None
+            if block.zero:
+                code_sum = t.broadcast(values, self.lanes, 4 * (code_sum_word * panel + m), "i32")
+                start = code_sum * -block.zero
+            totals.append(dot_groups(t, [block.codes[g] for g in groups], activations, start))
+        for m, (cell, total) in enumerate(zip(cells, totals, strict=True)):
+            scale = block.scales[sub] * t.broadcast(values, self.lanes, 4 * m)
+            value = t.fma(t.to_f32(total), scale, cell.get())
+            if block.minima is not None:
+                value = t.fma(block.minima[sub], t.broadcast(values, self.lanes, 4 * (sum_word * panel + m)), value)
+            cell.set(value)
+
+
+def _silu(t: Tile, x: Value) -> Value:
+    """x / (1 + exp(-x)), with exp of a non-positive number only: no overflow."""
+    one = t.const(1.0, x.type)
+    decay = t.exp2(t.absolute(x) * -LOG2_E)
+    positive = t.compare("oge", x, 0.0)
+    return x * t.select(positive, one, decay) / (one + decay)
+
+
+__all__ = ["FLOAT", "I32", "Matmul", "panel_block_bytes", "panel_rows"]
