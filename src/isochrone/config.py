@@ -58,7 +58,7 @@ def _or_auto(parse: Callable[[str], T]) -> Callable[[str], T | None]:
 def _one_of(*allowed: str) -> Callable[[str], str]:
     def parse(text: str) -> str:
         if text not in allowed:
-            raise BadConfig(f"{text!r} is not one of {', '.join(allowed)}.", fix=f"Write {_nearest(text, allowed)}.")
+            raise BadConfig(f"{text!r} is not one of {', '.join(allowed)}.", fix=f"Write {nearest(text, allowed)}.")
         return text
 
     return parse
@@ -143,6 +143,11 @@ def keys() -> dict[str, str]:
     return {_key(f): f.metadata["explain"] for f in fields(Settings)}
 
 
+def switches() -> frozenset[str]:
+    """Keys of the settings that are on or off."""
+    return frozenset(_key(f) for f in fields(Settings) if isinstance(f.default, bool))
+
+
 def resolve(
     flags: Mapping[str, str | None] | None = None, environ: Mapping[str, str] | None = None, file: Path | None = None
 ) -> Resolved:
@@ -191,7 +196,7 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         if variable not in known:
             raise BadConfig(
                 f"The environment sets {variable}, and there is no such setting.",
-                fix=f"Did you mean {_nearest(variable, [*known, *OTHER_VARIABLES])}? Otherwise unset it.",
+                fix=f"Did you mean {nearest(variable, [*known, *OTHER_VARIABLES])}? Otherwise unset it.",
             )
         if text:
             found[known[variable]] = (variable, text)
@@ -215,7 +220,7 @@ def _from_file(file: Path) -> dict[str, tuple[str, str]]:
     for key, value in table.items():
         if key not in keys():
             raise BadConfig(
-                f"{file} sets {key!r}, and there is no such setting.", fix=f"Did you mean {_nearest(key, keys())}?"
+                f"{file} sets {key!r}, and there is no such setting.", fix=f"Did you mean {nearest(key, keys())}?"
             )
         if not isinstance(value, str | int | float):
             kind = type(value).__name__
@@ -238,7 +243,8 @@ def _key(f: Any) -> str:
     return cast(str, f.metadata["key"] or f.name)
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known name that is most like this word, for errors that help."""
     import difflib  # only on the way to an error
 
     names = list(known)
