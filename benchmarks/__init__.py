@@ -1,0 +1,1 @@
+"""What Isochrone is compared with, and how: each module runs as `python -m benchmarks.NAME`."""
