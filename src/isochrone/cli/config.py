@@ -19,7 +19,8 @@ def command(key: str | None, as_json: bool) -> None:
     if key is not None:
         values = tuple(value for value in values if value.key == key)
         if not values:
-            raise BadConfig(f"There is no setting {key!r}.", fix=f"Did you mean {settings.nearest(key, settings.keys())}?")
+            near = settings.nearest(key, settings.keys())
+            raise BadConfig(f"There is no setting {key!r}.", fix=f"Did you mean {near}?")
     if as_json:
         return print_json({v.key: {"value": v.shown, "origin": v.origin, "explain": v.explain} for v in values})
     print_table(("setting", "value", "origin"), [(v.key, v.shown, v.origin) for v in values])

@@ -69,8 +69,9 @@ def settings_from(flags: dict[str, Any]) -> Settings:
 def _setting_option(key: str) -> click.Option:
     from isochrone import config
 
+    flag = f"--{key.replace('_', '-')}"
     explain = f"{config.keys()[key]} [{config.PREFIX}{key.upper()}]"
-    return click.Option([f"--{key.replace('_', '-')}", key], is_flag=key in config.switches(), default=None, help=explain)
+    return click.Option([flag, key], is_flag=key in config.switches(), default=None, help=explain)
 
 
 def _models_here(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
