@@ -86,6 +86,7 @@ def _load_codes(t: Tile, format: Quantised, base: Value, half: int) -> list[Valu
     low_bits = {2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 8: 8}[format.bits]
     codes = [_low_plane(t, base, low_bits, half, group) for group in range(GROUPS)]
     low_bytes = COLUMNS * BLOCK * low_bits // 8
+    high: list[Value] | None = None
     match format.bits:
         case 3 | 5:
             plane = _load_words(t, base, low_bytes, half)
@@ -93,8 +94,6 @@ def _load_codes(t: Tile, format: Quantised, base: Value, half: int) -> list[Valu
         case 6:
             planes = [_load_words(t, base, low_bytes + 64 * v, half) for v in range(2)]
             high = [_field(t, planes[g & 1], 2 * (g >> 1), 2, low_bits) for g in range(GROUPS)]
-        case _:
-            high = None
     if high is not None:
         codes = [low | up for low, up in zip(codes, high, strict=True)]
     top = Range(0, (1 << format.bits) - 1)

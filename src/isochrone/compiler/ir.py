@@ -131,10 +131,11 @@ def _print_items(kernel: Kernel, items: tuple[Item, ...], indent: str) -> Iterat
                 yield f"{indent}when %{condition}:"
                 yield from _print_items(kernel, body, indent + "  ")
             case Instr():
-                yield indent + _print_instr(kernel, item)
+                yield indent + print_instr(kernel, item)
 
 
-def _print_instr(kernel: Kernel, instr: Instr) -> str:
+def print_instr(kernel: Kernel, instr: Instr) -> str:
+    """One operation as the kernel prints it."""
     operands = [f"%{a}" for a in instr.args] + [str(a) for a in instr.attrs]
     text = f"{instr.op} {', '.join(operands)}".rstrip()
     if instr.out < 0:
@@ -167,7 +168,7 @@ def _verify_items(kernel: Kernel, items: tuple[Item, ...], seen: set[int]) -> No
 
 
 def _verify_instr(kernel: Kernel, instr: Instr, seen: set[int]) -> None:
-    where = f"{kernel.name}: {_print_instr(kernel, instr)}"
+    where = f"{kernel.name}: {print_instr(kernel, instr)}"
     assert set(instr.args) <= seen, f"{where}: uses a value before its definition"
     if instr.op in _SAME_TYPE_OPS:
         assert all(kernel.types[a] == instr.type for a in instr.args), f"{where}: operand types differ"
