@@ -1,0 +1,116 @@
+"""A tokenizer made into its table: done once for a model, when nothing is cached yet."""
+
+from __future__ import annotations
+
+import json
+import sys
+import zlib
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from isochrone.errors import BadModel
+
+from .decoding import BYTE_OF_LETTER, decoding_from_json
+from .spec import TokenizerSpec
+from .table import ABSENT, ADDED, MAGIC, ORDINARY, PREFIX, SPECIAL
+
+
+def pack(spec: TokenizerSpec, key: str | None = None) -> bytes:
+    """The table of a tokenizer, good while `key` stays the same. Raises BadModel when the tokenizer contradicts itself."""
+    added = frozenset(entry.get("id") for entry in spec.library.get("added_tokens", ()))
+    texts = [_utf8(token) for token in spec.tokens]
+    kinds = bytes(
+        ABSENT if token is None else SPECIAL if i in spec.special_ids else ADDED if i in added else ORDINARY
+        for i, token in enumerate(spec.tokens)
+    )
+    model = spec.library.get("model", {})
+    pairs = _merges(spec) if _can_merge(model) else {}
+    order = sorted(pairs)
+    sections = {
+        "token_ends": array("I", _ends(texts)).tobytes(),
+        "token_text": b"".join(texts),
+        "token_kind": kinds,
+        "lookup": array("Q", _lookup(texts, kinds)).tobytes(),
+        "merge_pairs": array("Q", order).tobytes(),
+        "merge_ranks": array("Q", [pairs[pair] for pair in order]).tobytes(),
+        "splitter": _json(_splitter(spec, added)) if pairs else b"",
+        "library": _json(spec.library),
+    }
+    facts = {
+        "key": key, "bos_id": spec.bos_id, "eos_ids": spec.eos_ids, "chat_template": spec.chat_template,
+        "named_tokens": dict(spec.named_tokens), "whole_words": bool(pairs) and model.get("ignore_merges") is True,
+        "decoding": asdict(decoding_from_json(spec.library.get("decoder"))),
+    }  # fmt: skip
+    return _assemble(facts, sections)
+
+
+def _can_merge(model: Mapping[str, Any]) -> bool:
+    """Whether the merges alone say how a word becomes tokens, so that they can be followed without the library."""
+    affixes = model.get("continuing_subword_prefix") or model.get("end_of_word_suffix") or model.get("dropout")
+    if model.get("type") != "BPE" or affixes:
+        return False
+    every_byte = all(chr(letter) in model["vocab"] for letter in BYTE_OF_LETTER)
+    return every_byte or not model.get("ignore_merges")
+
+
+def _merges(spec: TokenizerSpec) -> dict[int, int]:
+    vocabulary, found = spec.library["model"]["vocab"], {}
+    for rank, merge in enumerate(spec.library["model"].get("merges", ())):
+        left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
+        try:
+            pair = vocabulary[left] << 32 | vocabulary[right]
+            found[pair] = rank << 32 | vocabulary[left + right]
+        except KeyError as error:
+            raise BadModel(
+                f"Merge {rank} of the tokenizer, {left!r} with {right!r}, needs token {error.args[0]!r}, "
+                "which is not in its vocabulary.",
+                fix="Download the model again.",
+            ) from error
+    return found
+
+
+def _splitter(spec: TokenizerSpec, added: frozenset[Any]) -> dict[str, Any]:
+    """The same tokenizer with no merges: it cuts a text into words and these into letters, just as the whole does."""
+    model = spec.library["model"]
+    unknown = model.get("unk_token")
+    letters = {
+        token: id
+        for token, id in model["vocab"].items()
+        if len(token) == 1 or id in added or token == unknown or (len(token) == 6 and token.startswith("<0x"))
+    }
+    cut_out = {entry["content"]: entry["id"] for entry in spec.library.get("added_tokens", ())}
+    letters_only = {**model, "vocab": {**letters, **cut_out}, "merges": [], "ignore_merges": False}
+    return {**spec.library, "model": letters_only}
+
+
+def _ends(texts: Sequence[bytes]) -> list[int]:
+    ends, end = [], 0
+    for text in texts:
+        end += len(text)
+        ends.append(end)
+    return ends
+
+
+def _lookup(texts: Sequence[bytes], kinds: bytes) -> list[int]:
+    return sorted(zlib.crc32(text) << 32 | i for i, text in enumerate(texts) if kinds[i] != ABSENT)
+
+
+def _assemble(facts: Mapping[str, Any], sections: Mapping[str, bytes]) -> bytes:
+    places, at = {}, 0
+    for name, data in sections.items():
+        places[name] = (at, len(data))
+        at += -(-len(data) // 8) * 8
+    header = _json({"facts": facts, "sections": places, "size": at, "order": sys.byteorder})
+    header += b" " * (-(len(header) + PREFIX.size) % 8)
+    body = b"".join(data + bytes(-len(data) % 8) for data in sections.values())
+    return PREFIX.pack(MAGIC, len(header), zlib.crc32(header)) + header + body
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+
+
+def _utf8(token: str | None) -> bytes:
+    return b"" if token is None else token.encode("utf-8", "replace")
