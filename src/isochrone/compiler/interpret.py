@@ -6,14 +6,15 @@ the range the builder proved.  What it refuses names the kernel, the operation a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .ir import PTR, Instr, Item, Kernel, Loop, Type, When, print_instr
+from .ir import PTR, Instr, Item, Kernel, Loop, Type, When, print_instr, walk
 from .semantics import DTYPES, Lanes, Undefined, evaluate, unsigned
 
 
@@ -107,8 +108,7 @@ class _Run:
         self.values: dict[int, Any] = {}
         self.cells: list[Any] = [None] * len(kernel.cells)
         self.indices: list[int] = []
-        stack = np.full(kernel.scratch_bytes, 0xCD, np.uint8)  # Never zero: nothing may rely on a fresh stack.
-        self.stack = Region("stack", int(stack.ctypes.data), stack)
+        self.stack = dict(_stack_blocks(kernel))
 
     def items(self, items: Sequence[Item]) -> None:
         for item in items:
@@ -139,7 +139,8 @@ class _Run:
             case "gep":
                 result = Pointer(args[0].region, args[0].address + int(args[1][0]))
             case "stack":
-                result = Pointer(self.stack, self.stack.address + int(instr.attrs[0]))
+                block = self.stack[int(instr.attrs[0])]
+                result = Pointer(block, block.address)
             case "load":
                 result = self._from_bytes(instr.type, self._bytes(instr, args[0], writes=False))
             case "select" if instr.type == PTR:
@@ -179,6 +180,14 @@ class _Run:
 
     def _fault(self, instr: Instr, message: str) -> KernelFault:
         return KernelFault(self.kernel.name, print_instr(self.kernel, instr), tuple(self.indices), message)
+
+
+def _stack_blocks(kernel: Kernel) -> Iterator[tuple[int, Region]]:
+    """Each block of the stack by its offset; a block ends where the next begins."""
+    offsets = {int(i.attrs[0]) for i in walk(kernel.body) if isinstance(i, Instr) and i.op == "stack"}
+    for begin, end in itertools.pairwise([*sorted(offsets), kernel.scratch_bytes]):
+        data = np.full(end - begin, 0xCD, np.uint8)  # Never zero: nothing may rely on a fresh stack.
+        yield begin, Region(f"stack block {begin}", int(data.ctypes.data), data)
 
 
 def _to_bytes(value: Lanes | Pointer) -> NDArray[np.uint8]:
