@@ -3,6 +3,7 @@
 from .load import load_tokenizer
 from .stops import StopStrings
 from .stream import StreamDecoder
+from .template import ChatTemplate
 from .tokenizer import Tokenizer
 
-__all__ = ["StopStrings", "StreamDecoder", "Tokenizer", "load_tokenizer"]
+__all__ = ["ChatTemplate", "StopStrings", "StreamDecoder", "Tokenizer", "load_tokenizer"]

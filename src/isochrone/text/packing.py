@@ -18,7 +18,7 @@ from .table import ABSENT, ADDED, MAGIC, ORDINARY, PREFIX, SPECIAL
 
 
 def pack(spec: TokenizerSpec, key: str | None = None) -> bytes:
-    """The table of a tokenizer, good while `key` stays the same. Raises BadModel when the tokenizer contradicts itself."""
+    """The table of a tokenizer, good while `key` is the same. Raises BadModel when the tokenizer contradicts itself."""
     added = frozenset(entry.get("id") for entry in spec.library.get("added_tokens", ()))
     texts = [_utf8(token) for token in spec.tokens]
     kinds = bytes(

@@ -16,7 +16,7 @@ from .table import ABSENT, ADDED, SPECIAL, Table
 if TYPE_CHECKING:
     import tokenizers
 
-# Merging from the table takes 1.5 ms per 1,000 characters, loading the library 50 to 60 ms (49k tokens, AMD EPYC): after
+# Merging from the table takes 1.5 ms per 1,000 characters, loading the library 50 to 60 ms (49k tokens, EPYC): after
 # this much text the library pays. A single text is bounded lower, as one word of n letters takes n² steps.
 MERGED_CHARS_MAX = 20_000
 MERGED_TEXT_CHARS_MAX = 2_000
