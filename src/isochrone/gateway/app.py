@@ -1,0 +1,148 @@
+"""The HTTP face as a bare ASGI application: one table of routes, one gate before them, one place where faults end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
+
+from isochrone.errors import IsochroneError, NotFound, Overloaded
+from isochrone.places.place import Model, Place
+
+from . import openai_chat, openai_completions, operations, tokens
+from .access import Access
+from .call import Call, ClientGone, Receive, Scope, Send
+from .faults import MethodNotAllowed, ModelNotFound
+from .limits import Limits
+from .logs import Log, describe
+from .meter import Meter, Predict
+from .metrics import Metrics
+
+log = Log("gateway")
+Handler: TypeAlias = "Callable[[Gateway, Call], Coroutine[Any, Any, None]]"
+
+ROUTES: dict[str, dict[str, Handler]] = {
+    "/v1/chat/completions": {"POST": openai_chat.answer},
+    "/v1/completions": {"POST": openai_completions.answer},
+    "/v1/models": {"GET": operations.models},
+    "/tokenize": {"POST": tokens.tokenize},
+    "/detokenize": {"POST": tokens.detokenize},
+    "/health": {"GET": operations.health},
+    "/ready": {"GET": operations.ready},
+    "/version": {"GET": operations.version},
+    "/metrics": {"GET": operations.metrics},
+}
+MODEL_ROUTE = "/v1/models/{id}"
+
+
+class Gateway:
+    """What `serve` hands to the HTTP server.
+
+    place    where requests are answered
+    predict  expected latency, logged and counted beside what happened
+    """
+
+    def __init__(
+        self, place: Place, access: Access, *, limits: Limits | None = None, predict: Predict | None = None
+    ) -> None:
+        self.place, self.access, self.predict = place, access, predict
+        self.limits = limits or Limits()
+        self.metrics = Metrics()
+        self.num_in_flight = 0
+        self.is_draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise RuntimeError(f"The gateway speaks HTTP, not {scope['type']}.")
+        call = Call(scope, receive, send, self.limits)
+        route, methods = find_route(call.path)
+        try:
+            await self._answer(call, methods)
+        except ClientGone:
+            self.metrics.hang_ups.add()
+        except IsochroneError as error:
+            await self._fail(call, error)
+        except Exception as error:  # a fault ends at its request, and the caller hears of it
+            log.error("request.failed", request=call.id, route=route, **describe(error))
+            await self._fail(call, IsochroneError("The server failed on this request.", fix=_report(call.id)))
+        finally:
+            self.metrics.requests.add(route=route, status=str(call.status or 499))
+
+    async def _answer(self, call: Call, methods: dict[str, Handler] | None) -> None:
+        call.expect_small_head()
+        call.tenant = self.access.tenant(call.path, call.headers)
+        if methods is None:
+            raise NotFound(f"There is nothing at {call.path[:80]}.", fix=f"Use one of {', '.join(ROUTES)}.")
+        handler = methods.get("GET" if call.method == "HEAD" else call.method)
+        if handler is None:
+            allowed = ", ".join(methods)
+            raise MethodNotAllowed(f"{call.path[:80]} does not take {call.method}.", fix=f"Use {allowed}.")
+        await handler(self, call)
+
+    async def _fail(self, call: Call, error: IsochroneError) -> None:
+        if error.status >= 500 and not isinstance(error, Overloaded):
+            log.warning("request.refused", request=call.id, status=error.status, code=error.code)
+        try:
+            await call.fail(error)
+        except ClientGone:
+            self.metrics.hang_ups.add()
+
+    async def generate(self, call: Call, answer: Callable[[Meter], Coroutine[Any, Any, None]]) -> None:
+        """Run an answer that takes a slot: counted, refused while draining, cancelled when the caller hangs up."""
+        self._expect_room()
+        meter = Meter(self.metrics, call.arrived_at, self.place.status().load, self.predict)
+        self.num_in_flight += 1
+        self._idle.clear()
+        try:
+            await call.until_hang_up(answer(meter))
+        finally:
+            self.num_in_flight -= 1
+            if not self.num_in_flight:
+                self._idle.set()
+            facts = meter.close(time.monotonic())
+            tell = log.info if "predicted_ttft_s" in facts else log.debug
+            tell("request.done", request=call.id, status=call.status or 499, **facts)
+
+    def _expect_room(self) -> None:
+        if self.is_draining:
+            raise Overloaded("This server is shutting down.", fix="Ask another, or again shortly.", retry_after_s=5.0)
+        if self.num_in_flight >= self.limits.num_in_flight:
+            raise Overloaded(
+                f"{self.num_in_flight} requests are being answered, as many as this server holds.",
+                fix="Ask again later.", retry_after_s=1.0,
+            )  # fmt: skip
+
+    def expect_model(self, name: str) -> Model:
+        """The model of that name.  Raises ModelNotFound."""
+        served = self.place.status().models
+        for model in served:
+            if model.id == name:
+                return model
+        names = " or ".join(model.id for model in served)
+        raise ModelNotFound(f"There is no model {name[:80]!r} here.", fix=f"Use {names}.", param="model")
+
+    async def drain(self, seconds: float) -> bool:
+        """Take nothing new and let what runs finish.  Returns whether all did."""
+        self.is_draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
+def find_route(path: str) -> tuple[str, dict[str, Handler] | None]:
+    """(its name in the metrics, its handlers by method); `other` and None where there is nothing."""
+    if path in ROUTES:
+        return path, ROUTES[path]
+    if path.startswith("/v1/models/") and len(path) > len("/v1/models/"):
+        return MODEL_ROUTE, {"GET": operations.model}
+    return "other", None
+
+
+def _report(id: str) -> str:
+    return f"Report it with the log lines of request {id}."

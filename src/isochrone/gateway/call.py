@@ -1,0 +1,151 @@
+"""One HTTP request and its answer, over bare ASGI: the body within its limits, one send per chunk, errors in shape."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from typing import Any
+
+from isochrone.errors import IsochroneError
+
+from .faults import HeadTooLarge, TooLarge, TooSlow, WrongEncoding, error_body, error_headers
+from .limits import Limits
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
+
+JSON = b"application/json"
+EVENTS = b"text/event-stream"
+_REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+
+class ClientGone(Exception):
+    """The caller hung up, or stopped reading.  There is nobody left to tell."""
+
+
+class Call:
+    """A request being answered.
+
+    arrived_at  when its first byte was accepted, on the machine's monotonic clock
+    status      of the answer; 0 until it began
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
+        self.path: str = scope["path"]
+        self.method: str = scope["method"]
+        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self.arrived_at: float = scope.get("state", {}).get("arrived_at") or time.monotonic()
+        self.tenant = ""
+        self.status = 0
+        given = self.headers.get(b"x-request-id", b"")
+        self.id = given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self._receive, self._send, self._limits = receive, send, limits
+
+    def expect_small_head(self) -> None:
+        """Raises HeadTooLarge."""
+        size = len(self.path) + sum(len(name) + len(value) + 4 for name, value in self.headers.items())
+        if size > self._limits.head_bytes:
+            raise HeadTooLarge(
+                f"The request's headers are larger than the {self._limits.head_bytes:,} bytes that this server takes.",
+                fix="Send fewer or shorter headers.",
+            )
+
+    async def body(self) -> bytes:
+        """The whole body.  Raises TooLarge, TooSlow, WrongEncoding, ClientGone."""
+        if self.headers.get(b"content-encoding", b"identity").lower() != b"identity":
+            raise WrongEncoding("The body is compressed.", fix="Send it without Content-Encoding.")
+        stated = self.headers.get(b"content-length", b"")
+        self._expect_size(int(stated) if stated.isdigit() else 0)
+        try:
+            async with asyncio.timeout(self._limits.body_s):
+                return await self._read()
+        except TimeoutError:
+            raise TooSlow(
+                f"The body did not arrive within {self._limits.body_s:g} s.", fix="Send the request in one go."
+            ) from None
+
+    async def _read(self) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            parts.append(message.get("body", b""))
+            size += len(parts[-1])
+            self._expect_size(size)
+            if not message.get("more_body", False):
+                return b"".join(parts)
+
+    def _expect_size(self, num_bytes: int) -> None:
+        if num_bytes > self._limits.body_bytes:
+            raise TooLarge(
+                f"The body is larger than the {self._limits.body_bytes:,} bytes that this server takes.",
+                fix="Shorten the prompt or send fewer prompts at once.",
+            )
+
+    async def until_hang_up(self, answer: Coroutine[Any, Any, None]) -> None:
+        """Run the answer, and cancel it as soon as the caller is gone.  Raises what the answer raises, or ClientGone.
+
+        To be used after the body was read: what the caller sends now can only be its farewell.
+        """
+        work, watch = asyncio.ensure_future(answer), asyncio.ensure_future(self._hung_up())
+        try:
+            await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            watch.cancel()
+            await asyncio.gather(work, watch, return_exceptions=True)
+        if work.cancelled():
+            raise ClientGone
+        work.result()
+
+    async def _hung_up(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    async def respond(
+        self, body: bytes, *, status: int = 200, kind: bytes = JSON, headers: Headers | None = None
+    ) -> None:
+        """The whole answer in one go."""
+        extra = [(b"content-length", b"%d" % len(body)), *(headers or [])]
+        await self._start(status, kind, extra)
+        await self._write(b"" if self.method == "HEAD" else body, more=False)
+
+    async def fail(self, error: IsochroneError) -> None:
+        """The error, as a status while nothing was said, as a last event of the stream afterwards."""
+        body = error_body(error)
+        if not self.status:
+            await self.respond(body, status=error.status, headers=error_headers(error))
+        else:
+            await self._write(b"data: %s\n\n" % body, more=False)
+
+    async def stream(self, events: bytes) -> None:
+        """Some server-sent events, in one send.  The first call begins the answer."""
+        if not self.status:
+            await self._start(200, EVENTS, [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
+        await self._write(events, more=True)
+
+    async def end_stream(self, events: bytes = b"") -> None:
+        """The last events and the mark that the answer is whole, in one send."""
+        if not self.status:
+            await self.stream(b"")
+        await self._write(events + b"data: [DONE]\n\n", more=False)
+
+    async def _start(self, status: int, kind: bytes, headers: Headers) -> None:
+        self.status = status
+        headers = [(b"content-type", kind), (b"x-request-id", self.id.encode()), *headers]
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    async def _write(self, body: bytes, *, more: bool) -> None:
+        """Raises ClientGone when the caller's buffers stay full."""
+        try:
+            async with asyncio.timeout(self._limits.write_s):
+                await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        except TimeoutError:
+            raise ClientGone from None

@@ -1,0 +1,54 @@
+"""Server-sent events for streamed answers, written by hand: what is the same in every chunk is made once a request."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any
+
+import msgspec
+
+PAD_BYTES = 64
+
+
+class ChunkFrame:
+    """The parts of a chunk around its choice.
+
+    head        fields that every chunk repeats
+    with_usage  the caller wants a last chunk with the usage; the others then say `null`
+    padded      fill every chunk up to a multiple of 64 bytes
+    """
+
+    def __init__(self, head: dict[str, Any], *, with_usage: bool, padded: bool) -> None:
+        self._open = b"data: " + msgspec.json.encode(head)[:-1]
+        self._usage = b',"usage":null' if with_usage else b""
+        self._padded = padded
+
+    def choice(self, index: int, content: bytes, logprobs: bytes, finish_reason: str | None) -> bytes:
+        """One chunk with one choice.  content  the member that holds the text, as JSON"""
+        reason = b'"%s"' % finish_reason.encode() if finish_reason else b"null"
+        return self._close(
+            b'%s,"choices":[{"index":%d,%s,"logprobs":%s,"finish_reason":%s}]%s'
+            % (self._open, index, content, logprobs, reason, self._usage)
+        )
+
+    def usage(self, num_prompt: int, num_cached: int, num_answer: int) -> bytes:
+        """The last chunk, without a choice."""
+        counts = msgspec.json.encode(usage(num_prompt, num_cached, num_answer))
+        return self._close(b'%s,"choices":[],"usage":%s' % (self._open, counts))
+
+    def _close(self, chunk: bytes) -> bytes:
+        if not self._padded:
+            return chunk + b"}\n\n"
+        bare = len(chunk) + len(b',"obfuscation":""}\n\n')
+        filling = secrets.token_hex(PAD_BYTES)[: -bare % PAD_BYTES].encode()
+        return b'%s,"obfuscation":"%s"}\n\n' % (chunk, filling)
+
+
+def usage(num_prompt: int, num_cached: int, num_answer: int) -> dict[str, Any]:
+    """Token counts as OpenAI gives them."""
+    return {
+        "prompt_tokens": num_prompt,
+        "completion_tokens": num_answer,
+        "total_tokens": num_prompt + num_answer,
+        "prompt_tokens_details": {"cached_tokens": num_cached},
+    }

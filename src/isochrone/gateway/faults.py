@@ -1,0 +1,140 @@
+"""What a caller sees when something fails: OpenAI's error shape, with our sentence and the way out in its message."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+
+import msgspec
+
+from isochrone.errors import BadRequest, IsochroneError, Overloaded
+
+
+class NotAllowedHere(IsochroneError):
+    """The request came by a way that this server does not answer."""
+
+    status = 403
+    code = "not_allowed_here"
+
+
+class MethodNotAllowed(BadRequest):
+    """The path exists, but not for this method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class ModelNotFound(BadRequest):
+    """The model is not served here."""
+
+    status = 404
+    code = "model_not_found"
+
+
+class TooSlow(BadRequest):
+    """The request did not arrive in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class TooLarge(BadRequest):
+    """The request is larger than this server takes."""
+
+    status = 413
+    code = "request_too_large"
+
+
+class HeadTooLarge(BadRequest):
+    """The request line and the headers are larger than this server takes."""
+
+    status = 431
+    code = "headers_too_large"
+
+
+class WrongEncoding(BadRequest):
+    """The body is compressed or not JSON."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+def error_body(error: IsochroneError) -> bytes:
+    """The error as OpenAI's clients read it."""
+    kind = "invalid_request_error" if error.status < 500 else "server_error"
+    fields = {
+        "message": str(error),
+        "type": kind,
+        "param": getattr(error, "param", None),
+        "code": error.code,
+    }
+    return msgspec.json.encode({"error": fields})
+
+
+def error_headers(error: IsochroneError) -> list[tuple[bytes, bytes]]:
+    """When to come again, how to authenticate, whether the connection can go on."""
+    headers = []
+    if isinstance(error, Overloaded):
+        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
+    if error.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    if isinstance(error, TooLarge | TooSlow | HeadTooLarge | WrongEncoding):
+        headers.append((b"connection", b"close"))  # the rest of the body will not be read
+    return headers
+
+
+def from_validation(error: Exception, known: Iterable[str]) -> BadRequest:
+    """A sentence for what msgspec found wrong in a body.  known  the fields that the request has"""
+    if isinstance(error, RecursionError):
+        return BadRequest("The body is nested too deeply.", fix="Send flat JSON, as the API describes.")
+    if isinstance(error, UnicodeDecodeError):
+        return BadRequest("The body is not UTF-8.", fix="Encode the JSON as UTF-8.")
+    text, _, where = str(error).partition(" - at `$")
+    if not isinstance(error, msgspec.ValidationError):
+        return BadRequest(f"The body is not JSON: {text.removeprefix('JSON is malformed: ')}.", fix="Send valid JSON.")
+    param = where.rstrip("`").lstrip(".") or None
+    return _explain(text, param, list(known))
+
+
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$", re.DOTALL)
+_MISSING = re.compile(r"Object missing required field `(.*)`$")
+_TYPE = re.compile(r"Expected `(.+)`, got `(.+)`$")
+_LENGTH = re.compile(r"Expected `(\w+)` of length (>=|<=) (\d+)$")
+_RANGE = re.compile(r"Expected `\w+` (>=|<=|>|<) (-?[\d.e+-]+)$")
+_VALUE = re.compile(r"Invalid (?:enum )?value (.*)$", re.DOTALL)
+_WORDS = {
+    "int": "a whole number", "float": "a number", "str": "a text", "bool": "true or false", "array": "a list",
+    "object": "an object", "null": "null",
+}  # fmt: skip
+_BOUNDS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
+
+
+def _explain(text: str, param: str | None, known: list[str]) -> BadRequest:
+    named = param or "The body"
+    if found := _UNKNOWN.match(text):
+        field = f"{param}.{found[1]}" if param else found[1]
+        near = difflib.get_close_matches(found[1], known, n=1)
+        fix = f"Did you mean {near[0]}?" if near and not param else "Remove it, or correct its name."
+        return BadRequest(f"There is no field {field[:80]!r}.", fix=fix, param=field[:80])
+    if found := _MISSING.match(text):
+        field = f"{param}.{found[1]}" if param else found[1]
+        return BadRequest(f"The field {field} is missing.", fix="Add it.", param=field)
+    if found := _TYPE.match(text):
+        wanted = " or ".join(_WORDS.get(kind, kind) for kind in found[1].split(" | ") if kind != "null")
+        got = _WORDS.get(found[2], found[2])
+        return BadRequest(f"{named} must be {wanted}, but it is {got}.", fix=f"Send {wanted}.", param=param)
+    if found := _LENGTH.match(text):
+        unit = "characters" if found[1] == "str" else "entries"
+        bound = f"{_BOUNDS[found[2]]} {found[3]} {unit}"
+        return BadRequest(f"{named} must have {bound}.", fix=f"Send {bound}.", param=param)
+    if found := _RANGE.match(text):
+        bound = f"{_BOUNDS[found[1]]} {found[2].removesuffix('.0')}"
+        return BadRequest(f"{named} must be {bound}.", fix=f"Send a value of {bound}.", param=param)
+    if found := _VALUE.match(text):
+        return BadRequest(
+            f"{named} cannot be {found[1][:80]}.",
+            fix="Send one of the values that the API reference lists.",
+            param=param,
+        )
+    return BadRequest(f"{named}: {text}.", fix="Correct it as the API reference describes.", param=param)

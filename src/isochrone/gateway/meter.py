@@ -1,0 +1,85 @@
+"""How one request went, in tokens and seconds, beside what was predicted: fed by its deltas, told to the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from isochrone.places.place import Delta, Load, Prompted
+
+from .metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What a request was expected to take.  None means that there is no figure for it."""
+
+    ttft_s: float | None = None
+    itl_s: float | None = None
+
+
+Predict = Callable[[int, int, Load], Prediction | None]
+"""(prompt tokens, those of them cached, the place's load when the request arrived) -> prediction."""
+
+
+class Meter:
+    """Counts one request.  Instants come from the caller, so that a test needs no clock."""
+
+    def __init__(self, metrics: Metrics, arrived_at: float, load: Load, predict: Predict | None = None) -> None:
+        self._metrics, self._arrived_at, self._load, self._predict = metrics, arrived_at, load, predict
+        self._first_at: float | None = None
+        self._last_at = 0.0
+        self._prediction: Prediction | None = None
+        self.num_prompt = self.num_cached = self.num_answer = 0
+
+    def push(self, event: Prompted | Delta, now: float) -> None:
+        if isinstance(event, Prompted):
+            self.num_prompt += event.num_tokens
+            self.num_cached += event.num_cached
+            if self._predict is not None and self._prediction is None:
+                self._prediction = self._predict(event.num_tokens, event.num_cached, self._load)
+        elif event.num_tokens:
+            if self._first_at is None:
+                self._first_at = now
+                self._metrics.ttft_s.observe(now - self._arrived_at)
+            else:
+                self._metrics.itl_s.observe((now - self._last_at) / event.num_tokens, event.num_tokens)
+            self._last_at = now
+            self.num_answer += event.num_tokens
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Tokens of the prompt, those of them cached, tokens of the answer."""
+        return self.num_prompt, self.num_cached, self.num_answer
+
+    def close(self, now: float) -> dict[str, Any]:
+        """Book the request, and give its facts for the log."""
+        metrics = self._metrics
+        metrics.prompt_tokens.add(self.num_prompt)
+        metrics.cached_tokens.add(self.num_cached)
+        metrics.answer_tokens.add(self.num_answer)
+        metrics.duration_s.observe(now - self._arrived_at)
+        facts: dict[str, Any] = {
+            "prompt_tokens": self.num_prompt,
+            "cached_tokens": self.num_cached,
+            "answer_tokens": self.num_answer,
+        }
+        if self._first_at is None:
+            return facts
+        ttft_s = self._first_at - self._arrived_at
+        facts |= {"ttft_s": round(ttft_s, 4)}
+        if self.num_answer > 1:
+            facts |= {"itl_s": round((self._last_at - self._first_at) / (self.num_answer - 1), 5)}
+        return facts | self._compare(ttft_s)
+
+    def _compare(self, ttft_s: float) -> dict[str, float]:
+        predicted: dict[str, float] = {}
+        if self._prediction is None:
+            return predicted
+        if self._prediction.ttft_s:
+            self._metrics.ttft_error.observe(ttft_s / self._prediction.ttft_s)
+            predicted["predicted_ttft_s"] = round(self._prediction.ttft_s, 4)
+        if self._prediction.itl_s:
+            predicted["predicted_itl_s"] = round(self._prediction.itl_s, 5)
+        return predicted

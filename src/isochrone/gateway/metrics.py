@@ -1,0 +1,118 @@
+"""What `/metrics` shows: counters, gauges and histograms in Prometheus' text form.
+
+Names follow OpenTelemetry's GenAI conventions where they have one, vLLM's for the four gauges that routers scrape, and
+`isochrone_` for the rest.  Label values come from configuration only, never from a caller.  Written here because the
+usual client library imports an HTTP server and takes longer to load than this gateway takes to listen.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping
+
+from isochrone.places.place import Status
+
+Labels = tuple[tuple[str, str], ...]
+CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
+
+_LATENCY_S = (0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_ITL_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0)
+_RATIO = (0.5, 0.67, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0)
+
+
+class Counter:
+    """A number that only grows, one per combination of labels."""
+
+    kind = "counter"
+
+    def __init__(self, name: str, explain: str) -> None:
+        self.name, self.explain = name, explain
+        self.values: dict[Labels, float] = {}
+
+    def add(self, amount: float = 1, **labels: str) -> None:
+        key = tuple(labels.items())
+        self.values[key] = self.values.get(key, 0) + amount
+
+    def lines(self) -> Iterable[str]:
+        return (f"{self.name}{_braces(labels)} {value:g}" for labels, value in self.values.items())
+
+
+class Histogram:
+    """How often a value fell below each bound."""
+
+    kind = "histogram"
+
+    def __init__(self, name: str, explain: str, bounds: tuple[float, ...]) -> None:
+        self.name, self.explain, self.bounds = name, explain, bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float, times: int = 1) -> None:
+        self.counts[bisect_left(self.bounds, value)] += times
+        self.sum += value * times
+
+    def lines(self) -> Iterable[str]:
+        below = 0
+        for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
+            below += count
+            label = "+Inf" if bound == float("inf") else f"{bound:g}"
+            yield f'{self.name}_bucket{{le="{label}"}} {below}'
+        yield f"{self.name}_sum {self.sum:.9g}"
+        yield f"{self.name}_count {below}"
+
+
+class Metrics:
+    """Everything this gateway counts."""
+
+    def __init__(self) -> None:
+        self.requests = Counter("isochrone_requests_total", "Requests answered, by route and status.")
+        self.hang_ups = Counter("isochrone_hang_ups_total", "Requests whose caller left before the answer's end.")
+        self.prompt_tokens = Counter("isochrone_prompt_tokens_total", "Prompt tokens read.")
+        self.cached_tokens = Counter("isochrone_prompt_tokens_cached_total", "Those taken from the prefix cache.")
+        self.answer_tokens = Counter("isochrone_generation_tokens_total", "Tokens generated.")
+        self.ttft_s = Histogram(
+            "gen_ai_server_time_to_first_token_seconds", "First byte of the request to first token.", _LATENCY_S
+        )
+        self.itl_s = Histogram("gen_ai_server_time_per_output_token_seconds", "Time per token after the first.", _ITL_S)
+        self.duration_s = Histogram(
+            "gen_ai_server_request_duration_seconds", "First byte of the request to the answer's end.", _LATENCY_S
+        )
+        self.ttft_error = Histogram(
+            "isochrone_ttft_prediction_error_ratio", "Actual over predicted time to first token.", _RATIO
+        )
+        for counter in (self.hang_ups, self.prompt_tokens, self.cached_tokens, self.answer_tokens):
+            counter.add(0)
+
+    def page(self, gauges: Mapping[str, tuple[str, float]]) -> bytes:
+        """The whole page.  gauges  name -> (explanation, value as it is now)"""
+        lines: list[str] = []
+        for metric in vars(self).values():
+            lines += (f"# HELP {metric.name} {metric.explain}", f"# TYPE {metric.name} {metric.kind}", *metric.lines())
+        for name, (explain, value) in gauges.items():
+            family = name.partition("{")[0]
+            if f"# TYPE {family} gauge" not in lines:
+                lines += (f"# HELP {family} {explain}", f"# TYPE {family} gauge")
+            lines.append(f"{name} {value:g}")
+        return ("\n".join(lines) + "\n").encode()
+
+
+def gauges(status: Status, *, num_in_flight: int, is_draining: bool) -> dict[str, tuple[str, float]]:
+    """The place's state as gauges."""
+    load = status.load
+    num_blocks = load.num_blocks_free + load.num_blocks_cached + load.num_blocks_held
+    blocks = "KV cache blocks: held by sequences, cached for reuse, free."
+    return {
+        "isochrone_requests_in_flight": ("Requests that wait for their answer's end.", num_in_flight),
+        "isochrone_ready": ("1 when requests are taken.", status.state == "ready" and not is_draining),
+        "isochrone_engine_restarts": ("Times the engine process was brought back.", load.num_restarts),
+        'isochrone_kv_blocks{state="free"}': (blocks, load.num_blocks_free),
+        'isochrone_kv_blocks{state="cached"}': (blocks, load.num_blocks_cached),
+        'isochrone_kv_blocks{state="held"}': (blocks, load.num_blocks_held),
+        "vllm:num_requests_waiting": ("Requests in the engine's queue.", load.num_waiting),
+        "vllm:num_requests_running": ("Requests in the engine's batch.", load.num_running),
+        "vllm:kv_cache_usage_perc": ("Share of the KV cache held, 0 to 1.", load.num_blocks_held / max(1, num_blocks)),
+    }
+
+
+def _braces(labels: Labels) -> str:
+    return "{" + ",".join(f'{name}="{value}"' for name, value in labels) + "}" if labels else ""

@@ -1,0 +1,222 @@
+"""From settings to a listening server and back: bind, start the engine, listen, drain, stop.
+
+The socket is bound first, so that an error about the port comes at once and early callers wait in the kernel's queue;
+then the engine's process is started, and while it loads the model this process imports its HTTP server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from isochrone.errors import BadConfig
+from isochrone.places.place import Place
+
+from . import logs
+from .access import Access
+from .app import Gateway
+from .limits import Limits
+from .logs import Log
+from .meter import Predict
+
+log = Log("gateway")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """How to serve.  drain_s  what running requests get to finish after the first SIGTERM"""
+
+    host: str = "127.0.0.1"
+    port: int = 8400
+    api_key: str | None = None
+    drain_s: float = 30.0
+    log_level: str = "info"
+    limits: Limits = field(default_factory=Limits)
+
+
+class Startable(Place, Protocol):
+    """A place with something to start."""
+
+    async def start(self) -> None:
+        """Returns when it can answer; raises what made that impossible."""
+        ...
+
+
+def serve(
+    place: Startable,
+    serving: Serving,
+    *,
+    predict: Predict | None = None,
+    on_listening: Callable[[str], None] | None = None,
+) -> None:
+    """Serve until SIGTERM or SIGINT; a second one stops at once.
+
+    on_listening  called with the URL as soon as requests can come (they wait until the model is loaded)
+
+    Raises BadConfig when the address cannot be used, and what `place.start` raises when the model cannot be loaded.
+    """
+    access = Access(serving.host, serving.api_key)
+    listener = bind(serving.host, serving.port)
+    with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(serve_on(listener, place, access, serving, predict=predict, on_listening=on_listening))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens there.  Raises BadConfig, which says what is in the way."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise BadConfig(f"{host} is no address of this machine: {error}.", fix="Use 127.0.0.1 or 0.0.0.0.") from error
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setblocking(False)
+    try:
+        listener.bind(address)
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise _bind_error(host, port, error) from error
+    return listener
+
+
+def _bind_error(host: str, port: int, error: OSError) -> BadConfig:
+    if error.errno == errno.EADDRINUSE:
+        return BadConfig(
+            f"Port {port} of {host} is in use by another process.",
+            fix="Stop that process, or take another port: --port, and --port 0 takes a free one.",
+        )
+    if error.errno == errno.EACCES:
+        return BadConfig(f"Port {port} is reserved for the administrator.", fix="Take a port above 1023 with --port.")
+    return BadConfig(f"{host}:{port} cannot be listened on: {error.strerror}.", fix="Use another --host or --port.")
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+async def serve_on(
+    listener: socket.socket,
+    place: Startable,
+    access: Access,
+    serving: Serving,
+    *,
+    predict: Predict | None = None,
+    on_listening: Callable[[str], None] | None = None,
+) -> None:
+    """`serve`, on a socket and a loop that exist."""
+    logs.set_up(serving.log_level)
+    starting = asyncio.ensure_future(place.start())
+    await asyncio.sleep(0)  # the engine's process starts here, beside the imports below
+    gateway = Gateway(place, access, limits=serving.limits, predict=predict)
+    server = _server(gateway, serving)
+    stopping = Stopping(gateway, server, serving.drain_s)
+    starting.add_done_callback(stopping.on_started)
+    try:
+        with stopping.signals():
+            if on_listening is not None:
+                on_listening(url_of(listener))
+            log.info("gateway.listening", url=url_of(listener))
+            await server.serve(sockets=[listener])
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        await place.close()
+    log.info("gateway.stopped")
+    if not starting.cancelled():
+        starting.result()
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a client on this machine reaches it."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _server(gateway: Gateway, serving: Serving) -> Any:
+    from uvicorn.config import Config
+    from uvicorn.server import Server
+
+    from .protocol import protocol_class
+
+    class SignalFreeServer(Server):
+        """Signals are ours: a drain must go on answering `/health` and `/ready`."""
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    config = Config(
+        gateway,
+        http=protocol_class(serving.limits),
+        interface="asgi3",
+        lifespan="off",
+        loop="none",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=int(serving.limits.idle_s),
+        timeout_graceful_shutdown=1,
+    )
+    return SignalFreeServer(config)
+
+
+class Stopping:
+    """Serving -> draining -> stopped: the first signal drains, the second (or the drain's end) stops."""
+
+    def __init__(self, gateway: Gateway, server: Any, drain_s: float) -> None:
+        self._gateway, self._server, self._drain_s = gateway, server, drain_s
+        self._drain: asyncio.Task[None] | None = None
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT come here for as long as this is open; elsewhere than in the main thread, none do."""
+        loop = asyncio.get_running_loop()
+        taken = []
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(ValueError, RuntimeError):
+                loop.add_signal_handler(number, self.on_signal)
+                taken.append(number)
+        try:
+            yield
+        finally:
+            for number in taken:
+                loop.remove_signal_handler(number)
+            if self._drain is not None:
+                self._drain.cancel()
+
+    def on_signal(self) -> None:
+        if self._drain is None:
+            self._drain = asyncio.ensure_future(self._drain_then_stop())
+        else:
+            log.warning("gateway.stopping", in_flight=self._gateway.num_in_flight)
+            self._drain.cancel()
+            self._server.should_exit = True
+
+    def on_started(self, starting: asyncio.Future[None]) -> None:
+        """The model is loaded, or cannot be: then there is nothing to serve."""
+        if starting.cancelled():
+            return
+        error = starting.exception()
+        if error is None:
+            log.info("gateway.ready")
+        else:
+            log.error("gateway.failed", error=str(error))
+            self._server.should_exit = True
+
+    async def _drain_then_stop(self) -> None:
+        log.info("gateway.draining", in_flight=self._gateway.num_in_flight, drain_s=self._drain_s)
+        if not await self._gateway.drain(self._drain_s):
+            log.warning("gateway.drain_late", in_flight=self._gateway.num_in_flight)
+        self._server.should_exit = True
