@@ -15,13 +15,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..graph.activations import Activation
 from ..graph.formats import BLOCK, COLUMNS, FORMATS, Quantised
+from .activation import activate
 from .decode import GROUPS, Block, Super, blocks_per_super, load_block, load_super, num_halves
-from .ir import FLOAT, I32, PTR, Kernel, Type
+from .ir import PTR, Kernel, Type
 from .isa import Target, dot_groups
-from .tile import LOG2_E, Cell, Tile, Value
+from .tile import Cell, Tile, Value
 
-Epilogue = Literal["store", "add", "gated"]
+Epilogue = Literal["store", "add", "gated_silu", "gated_gelu_tanh"]
 
 # Words of the argument table.
 WEIGHTS, NUM_BLOCKS, TILE_BYTES, ACTIVATIONS, PANEL_BYTES, OUT, OUT_ROW_BYTES, BIAS, NUM_TILES, ITEM_ROWS = range(10)
@@ -33,7 +35,7 @@ class Matmul:
     """Which matmul kernel: y = x W^T and what happens to y.
 
     panel     rows per activation panel
-    epilogue  store y; add y to what is there; or, with gate and up tiles alternating, store silu(gate) * up
+    epilogue  store y; add y to what is there; or, with gate and up tiles alternating, store act(gate) * up
     extent    word of the step's table that holds the number of rows
     """
 
@@ -118,20 +120,26 @@ class _Builder:
             if self.spec.epilogue == "gated":
                 gate = self._contract(t.at(self.weights, tile * 2 * self.tile_bytes), codes, values, count, part)
                 up = self._contract(t.at(self.weights, (tile * 2 + 1) * self.tile_bytes), codes, values, count, part)
-                sums = [[_silu(t, g) * u for g, u in zip(gs, us, strict=True)] for gs, us in zip(gate, up, strict=True)]
+                
             else:
                 sums = self._contract(t.at(self.weights, tile * self.tile_bytes), codes, values, count, part)
             self._finish(tile, row, part, sums)
+
+    def _add_bias(self, tile: Value, part: tuple[int, ...], sums: list[list[Value]]) -> list[list[Value]]:
+        if not self.spec.bias:
+            return sums
+        t, biased = self.t, []
+        for half, values in zip(part, sums, strict=True):
+            bias = t.load(t.at(self.bias, tile * (4 * COLUMNS) + 4 * self.lanes * half), self.vector)
+            biased.append([value + bias for value in values])
+        return biased
 
     def _finish(self, tile: Value, row: Value, part: tuple[int, ...], sums: list[list[Value]]) -> None:
         t = self.t
         for half, values in zip(part, sums, strict=True):
             column = tile * (4 * COLUMNS) + 4 * self.lanes * half
-            bias = t.load(t.at(self.bias, column), self.vector) if self.spec.bias else None
             for m, value in enumerate(values):
                 address = t.at(t.at(self.out, (row + m) * self.out_row_bytes), column)
-                if bias is not None:
-                    value = value + bias
                 if self.spec.epilogue == "add":
                     value = value + t.load(address, self.vector)
                 t.store(address, value)
@@ -191,12 +199,7 @@ class _Builder:
             cell.set(value)
 
 
-def _silu(t: Tile, x: Value) -> Value:
-    """x / (1 + exp(-x)), with exp of a non-positive number only: no overflow."""
-    one = t.const(1.0, x.type)
-    decay = t.exp2(t.absolute(x) * -LOG2_E)
-    positive = t.compare("oge", x, 0.0)
-    return x * t.select(positive, one, decay) / (one + decay)
-
-
-__all__ = ["FLOAT", "I32", "Matmul", "panel_block_bytes", "panel_rows"]
+def gate(t: Tile, epilogue: Epilogue, gates: list[list[Value]], ups: list[list[Value]]) -> list[list[Value]]:
+    """act(gate) * up, element by element."""
+    act: Activation = "silu" if epilogue == "gated_silu" else "gelu_tanh"
+    return [[activate(t, g, act) * u for g, u in zip(gs, us, strict=True)] for gs, us in zip(gates, ups, strict=True)]

@@ -231,8 +231,7 @@ class Tile:
 
     def cast(self, op: str, value: Value, kind: str) -> Value:
         """zext, sext, trunc, sitofp, uitofp, fptosi, fpext or fptrunc, lane by lane."""
-        range = value.range if op in ("zext", "sext", "trunc") else None
-        return self.emit(op, value.type.of(kind), (value,), range=range)
+        return self.emit(op, value.type.of(kind), (value,), range=_range_of_cast(op, value, Type(kind).lane_bits))
 
     def to_f32(self, value: Value) -> Value:
         """Any number as f32: exact for every kind but large i32."""
@@ -246,6 +245,14 @@ class Tile:
                 return self.cast("fpext", value, "f32")
             case _:
                 return self.cast("sitofp", value, "f32")
+
+    def to_bf16(self, value: Value) -> Value:
+        """f32 rounded to the nearest bf16, as i16 bits."""
+        if self.target.bf16_dot:
+            return self.bitcast(self.cast("fptrunc", value, "bf16"), value.type.of("i16"))
+        bits = self.bitcast(value, value.type.of("i32"))
+        rounded = bits + ((bits >> 16) & 1) + 0x7FFF
+        return self.cast("trunc", rounded >> 16, "i16")
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
         """a * b + c, rounded once."""
@@ -287,6 +294,8 @@ class Tile:
         """`lanes` neighbouring lanes."""
         if lanes == value.type.lanes:
             return value
+        if lanes == 1:
+            return self.extract(value, start)
         return self.shuffle(value, value, range(start, start + lanes))
 
     def extract(self, value: Value, lane: int) -> Value:
@@ -327,6 +336,23 @@ class Tile:
         return self.select(self.compare("olt", x, low), self.zeros(x.type), self.bitcast(bits, x.type))
 
 
+    def log(self, x: Value) -> Value:
+        """Natural logarithm of a normal positive f32, by the series of atanh on [1/sqrt 2, sqrt 2]."""
+        bits = self.bitcast(x, x.type.of("i32"))
+        mantissa = self.bitcast((bits & 0x7FFFFF) | 0x3F800000, x.type)
+        large = self.compare("ogt", mantissa, 1.4142135)
+        mantissa = self.select(large, mantissa * 0.5, mantissa)
+        exponent = self.to_f32((bits >> 23) - 127) + self.select(
+            large, self.const(1.0, x.type), self.const(0.0, x.type)
+        )
+        s = (mantissa - 1.0) / (mantissa + 1.0)
+        square = s * s
+        series = self.const(2.0 / 9.0, x.type)
+        for n in (7, 5, 3, 1):
+            series = self.fma(series, square, self.const(2.0 / n, x.type))
+        return self.fma(exponent, self.const(_LN2, x.type), series * s)
+
+
 _LN2 = 0.6931471805599453
 _EXP2_COEFFICIENTS = tuple(
     _LN2**k / factorial for k, factorial in ((6, 720.0), (5, 120.0), (4, 24.0), (3, 6.0), (2, 2.0), (1, 1.0), (0, 1.0))
@@ -361,6 +387,21 @@ def _range_of(op: str, a: Value, b: Value) -> Range | None:
     unsigned_hi = (1 << a.type.lane_bits) - 1
     fits = signed.lo <= result.lo and result.hi <= (signed.hi if result.lo < 0 else unsigned_hi)
     return result if fits else None
+
+
+def _range_of_cast(op: str, a: Value, bits: int) -> Range | None:
+    """A range survives a change of width where the bits still mean the same number."""
+    if a.range is None:
+        return None
+    match op:
+        case "zext":
+            return a.range if a.range.lo >= 0 else None
+        case "sext":
+            return a.range if a.range.fits(a.type.lane_bits) else None
+        case "trunc":
+            is_unsigned = a.range.lo >= 0 and a.range.hi < 1 << bits
+            return a.range if is_unsigned or a.range.fits(bits) else None
+    return None
 
 
 def _union(a: Value, b: Value) -> Range | None:
