@@ -247,9 +247,10 @@ def _typed(name: str, value: Any, type_: type[T], default: T | None) -> T | None
 
 def _strings(metadata: Mapping[str, Any], key: str) -> list[str]:
     values = metadata.get(key)
-    if not isinstance(values, list | tuple) or not all(type(value) is str for value in values):
+    texts = list(values) if isinstance(values, Sequence) and not isinstance(values, str | bytes) else [None]
+    if not all(type(text) is str for text in texts):
         raise BadModel(f"{key} should be a list of texts, but is {type(values).__name__}.", fix=_FIX)
-    return list(values)
+    return texts  # type: ignore[return-value]
 
 
 def _numbers(name: str, values: Any, count: int, type_: type[int] | type[float]) -> Sequence[Any]:

@@ -8,6 +8,8 @@ import zlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from isochrone.errors import NotFound
+
 from .table import Table
 from .tokenizer import Tokenizer, load_library
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:  # reading a checkpoint is for the first start only; later one
 
 PathLike: TypeAlias = "str | os.PathLike[str]"
 Source: TypeAlias = "PathLike | Mapping[str, Any] | Callable[[], Mapping[str, Any]]"
-"""A Hugging Face directory, the metadata of a GGUF file, or a function that reads such metadata when it is needed."""
+"""A GGUF file or a Hugging Face directory; or the metadata of a GGUF file, or a function that reads it when needed."""
 
 TOKENIZER_FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model",
@@ -29,22 +31,33 @@ def load_tokenizer(source: Source, cache_dir: PathLike | None = None, *, key: st
     """The tokenizer of a model.
 
     cache_dir   where its table is kept (none without); the next start maps the table and does not touch `source`
-    key         what changes when the model changes, its file's path, size and time, say. GGUF metadata needs one to
-                be cached; a directory has its own
+    key         what changes when the model changes. Bare metadata needs one to be cached; files have their own
 
     Raises NotFound when a directory has no tokenizer, BadModel when it is broken or of a kind not supported.
     """
-    if key is None and isinstance(source, str | os.PathLike):
-        key = _directory_key(os.path.abspath(source))
+    if isinstance(source, str | os.PathLike):
+        source = os.path.abspath(source)
+        key = key or _key_of_files(source)
     if cache_dir is None or key is None:
         return Tokenizer(Table(memoryview(_packed(source, key))))
-    path = os.path.join(cache_dir, f"{zlib.crc32(key.encode('utf-8', 'surrogateescape')):08x}.tokenizer")
+    path = _table_path(cache_dir, key)
     table = _mapped(path, key)
     if table is None:
         data = _packed(source, key)
         _write(path, data)
         table = Table(memoryview(data))
     return Tokenizer(table)
+
+
+def is_cached(path: PathLike, cache_dir: PathLike) -> bool:
+    """Whether the next `load_tokenizer` of this path will only map its table."""
+    source = os.path.abspath(path)
+    key = _key_of_files(source)
+    return _mapped(_table_path(cache_dir, key), key) is not None
+
+
+def _table_path(cache_dir: PathLike, key: str) -> str:
+    return os.path.join(cache_dir, f"{zlib.crc32(key.encode('utf-8', 'surrogateescape')):08x}.tokenizer")
 
 
 def _mapped(path: str, key: str) -> Table | None:
@@ -67,9 +80,13 @@ def _packed(source: Source, key: str | None) -> bytes:
 
 def _spec(source: Source) -> TokenizerSpec:
     if isinstance(source, str | os.PathLike):
-        from .from_hf import spec_from_directory
+        if any(os.path.isfile(os.path.join(source, name)) for name in TOKENIZER_FILES):
+            from .from_hf import spec_from_directory
 
-        return spec_from_directory(source)
+            return spec_from_directory(source)
+        from isochrone.weights import open_checkpoint
+
+        source = open_checkpoint(os.fspath(source)).metadata
     from .from_gguf import spec_from_gguf
 
     return spec_from_gguf(source() if callable(source) else source)
@@ -89,12 +106,17 @@ def _write(path: str, data: bytes) -> None:
         raise
 
 
-def _directory_key(directory: str) -> str:
-    facts = [directory]
-    for name in TOKENIZER_FILES:
-        try:
-            stat = os.stat(os.path.join(directory, name))
-        except OSError:
-            continue  # each of them may be absent
-        facts.append(f"{name} {stat.st_size} {stat.st_mtime_ns}")
+def _key_of_files(path: str) -> str:
+    """The path, with size and time of every file there that can hold the tokenizer."""
+    facts = [path]
+    try:
+        names = sorted(os.listdir(path)) if os.path.isdir(path) else [""]
+        for name in names:
+            if not name or name in TOKENIZER_FILES or name.endswith(".gguf"):
+                stat = os.stat(os.path.join(path, name) if name else path)
+                facts.append(f"{name} {stat.st_size} {stat.st_mtime_ns}")
+    except OSError as error:
+        raise NotFound(
+            f"{path} cannot be read: {error.strerror}.", fix="Check the path, or `isochrone pull` the model."
+        ) from error
     return "\n".join(facts)
