@@ -9,6 +9,7 @@ CONTRACTIONS = (Linear, FusedLinear, GatedLinear)
 _ONLY_LOWERED = {FusedLinear, GatedLinear, Quantise}
 ALLOWED: dict[Level, frozenset[type]] = {
     "model": frozenset(OPS.values()) - _ONLY_LOWERED,
+    "fused": frozenset(OPS.values()),
     "lowered": frozenset(OPS.values()),
 }
 """Ops that may stand in a graph of each level."""
@@ -18,8 +19,9 @@ class GraphError(AssertionError):
     """A graph that breaks its own rules: a mistake in a model or a pass, never in a file."""
 
 
-def check(graph: Graph, level: Level) -> None:
-    """Raise GraphError unless the graph is well formed and of this level."""
+def check(graph: Graph, level: Level | None = None) -> None:
+    """Raise GraphError unless the graph is well formed and of this level, or else of the one it claims."""
+    level = level or graph.level
     if graph.level != level:
         raise GraphError(f"the graph says it is {graph.level}, not {level}")
     seen: set[object] = set()

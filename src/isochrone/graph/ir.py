@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal, TypeVar, cast, dataclass_transform
 from .formats import BLOCK, COLUMNS, Quantised, WeightFormat
 
 Storage = Literal["weight", "arena", "io"]
-Level = Literal["model", "lowered"]
+Level = Literal["model", "fused", "lowered"]
+"""As a model writes it; between passes; as the compiler takes it."""
 OpKind = Literal["leaf", "pointwise", "row", "contract", "attend", "gather", "exchange"]
 
 

@@ -49,7 +49,7 @@ class RopeConfig:
     truncate: bool = True
 
     def __post_init__(self) -> None:
-        if not 0 < self.theta < 1e12 or not 0 < self.factor < 1e6 or not self.beta_fast > self.beta_slow > 0:
+        if not 1 < self.theta < 1e12 or not 0 < self.factor < 1e6 or not self.beta_fast > self.beta_slow > 0:
             raise BadModel(
                 f"The model's rope has theta {self.theta}, factor {self.factor}, "
                 f"betas {self.beta_fast} and {self.beta_slow}.",

@@ -7,6 +7,8 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from ..errors import BadModel
 
 
@@ -37,14 +39,14 @@ class Fields:
     def integer(self, key: str, default: int | None = None) -> int:
         """A whole number."""
         value = self._value(key, default)
-        if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 1 << 53:
+        if isinstance(value, bool) or not isinstance(value, int) or abs(value) > _WHOLE_MAX:
             raise self._wrong(key, value, "a whole number")
         return int(value)
 
     def number(self, key: str, default: float | None = None) -> float:
         """A finite number."""
         value = self._value(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if not _is_number(value):
             raise self._wrong(key, value, "a finite number")
         return float(value)
 
@@ -67,7 +69,7 @@ class Fields:
         value = self._value(key, None)
         if not isinstance(value, list | tuple) or len(value) > 1 << 16:
             raise self._wrong(key, value, "a list of numbers")
-        if any(isinstance(v, bool) or not isinstance(v, int | float) or not math.isfinite(v) for v in value):
+        if not all(map(_is_number, value)):
             raise self._wrong(key, value, "a list of finite numbers")
         return tuple(map(float, value))
 
@@ -82,13 +84,15 @@ class Fields:
         """A whole number that may be given once or for each layer, but must be the same for all."""
         value = self._value(key, default)
         if isinstance(value, list | tuple):
-            if len(value) != num_layers or len(set(value)) != 1:
+            if len(value) != num_layers or any(v != value[0] for v in value):
                 raise self._wrong(key, value, "the same number for every layer")
             return Fields({key: value[0]}, self.source).integer(key)
         return self.integer(key, default)
 
     def _value(self, key: str, default: Any) -> Any:
         value = self._values.get(self._prefix + key)
+        if isinstance(value, np.ndarray):  # arrays of numbers in GGUF
+            value = value.tolist()
         if value is None:
             value = default
         if value is None:
@@ -98,6 +102,16 @@ class Fields:
     def _wrong(self, key: str, value: object, wanted: str) -> BadModel:
         shown = reprlib.repr(value)
         return BadModel(f"{self.source} says {self._prefix}{key} is {shown}, not {wanted}.", fix=FIX)
+
+
+_WHOLE_MAX = 1 << 53
+
+
+def _is_number(value: object) -> bool:
+    """Whether this is a number that a float can hold exactly enough."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= _WHOLE_MAX if isinstance(value, int) else math.isfinite(value)
 
 
 FIX = "Fetch the checkpoint again; if it stays so, the file was made for another program."

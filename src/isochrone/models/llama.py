@@ -28,7 +28,7 @@ def _smollm3_hf(fields: Fields, num_layers: int) -> Choices:
         given = fields.numbers("no_rope_layers")[:num_layers]
         turned = tuple([flag != 0 for flag in given])
     else:
-        every = fields.integer("no_rope_layer_interval", _NO_ROPE_EVERY)
+        every = max(1, fields.integer("no_rope_layer_interval", _NO_ROPE_EVERY))
         turned = tuple([(layer + 1) % every != 0 for layer in range(num_layers)])
     window = None
     if fields.truth("use_sliding_window", False) and fields.has("sliding_window"):

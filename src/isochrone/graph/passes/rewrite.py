@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..ir import Graph, Node
+from ..ir import Graph, Level, Node
 
 
 class Rewriter:
@@ -56,7 +56,8 @@ class Rewriter:
         self._places[old] = new
 
     def graph(self) -> Graph:
-        """The rewritten graph, of the old one's level."""
+        """The rewritten graph; a model's own level ends with the first rewrite."""
         outputs = tuple([self._places[i] for i in self._old.outputs])
         assert -1 not in outputs, "a pass dropped an output"
-        return Graph(tuple(self._new), outputs, self._old.level)
+        level: Level = "fused" if self._old.level == "model" else self._old.level
+        return Graph(tuple(self._new), outputs, level)
