@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import BadConfig, BadModel
 from ..graph.formats import BF16, BLOCK, COLUMNS, F32, Q4_1, Q8_0, Plain, Quantised, WeightFormat
@@ -59,14 +60,15 @@ def _choose(tensor: StoredTensor, wanted: str) -> WeightFormat:
     return format
 
 
-def converted_rows(tensor: StoredTensor, format: WeightFormat) -> Iterator[U8]:
+def converted_rows(tensor: StoredTensor, format: WeightFormat, order: NDArray[np.intp] | None = None) -> Iterator[U8]:
     """The tensor's rows in another format, some at a time: u8 [CHUNK_ROWS or fewer, row_bytes].
 
+    order  i [rows]: the stored row that each row is taken from, where the two differ
     Raises BadModel where numbers to be rounded are not finite.
     """
-    data = tensor.data
-    for start in range(0, len(data), CHUNK_ROWS):
-        yield _convert(tensor, data[start : start + CHUNK_ROWS], format)
+    for start in range(0, len(tensor.data), CHUNK_ROWS):
+        chosen = slice(start, start + CHUNK_ROWS)
+        yield _convert(tensor, tensor.data[chosen if order is None else order[chosen]], format)
 
 
 def _convert(tensor: StoredTensor, rows: U8, format: WeightFormat) -> U8:
@@ -94,13 +96,14 @@ def narrow(format: Plain, values: blocks.F32) -> U8:
     return rounded.astype("<u2").view(np.uint8)
 
 
-def pack_tensor(tensor: StoredTensor, format: WeightFormat, out: U8) -> None:
+def pack_tensor(tensor: StoredTensor, format: WeightFormat, out: U8, order: NDArray[np.intp] | None = None) -> None:
     """Bring a tensor to a format and into tiles.
 
-    out  u8 [num_tiles(rows), tile_bytes]
+    out    u8 [num_tiles(rows), tile_bytes]
+    order  i [rows]: the stored row that each row is taken from, where the two differ
     """
     first = 0
-    for rows in converted_rows(tensor, format):
+    for rows in converted_rows(tensor, format, order):
         tiles = out[first : first + pack.num_tiles(len(rows))]
         if isinstance(format, Plain):
             pack.pack_plain(format, rows, tiles)

@@ -61,9 +61,6 @@ OTHER_TYPES = {
 }  # fmt: skip
 """Types that exist and that nothing here can run, so that the refusal can name them."""
 
-INTERLEAVED_FAMILIES = ("llama", "smollm3")
-"""Architectures whose Q and K rows llama.cpp's converter reorders for rotation in neighbouring pairs."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GgufFile:
@@ -101,7 +98,7 @@ def read_gguf(path: Path) -> GgufFile:
     infos = [_read_tensor_info(cursor) for _ in range(num_tensors)]
     data_start = -(-cursor.position // alignment) * alignment
     _check_extents(cursor, infos, data_start, alignment)
-    tensors = {info.name: _view(cursor, info, mapped.data[data_start:], metadata) for info in infos}
+    tensors = {info.name: _view(info, mapped.data[data_start:]) for info in infos}
     return GgufFile(mapped, metadata, tensors)
 
 
@@ -182,23 +179,9 @@ def _check_extents(cursor: Cursor, infos: list[_TensorInfo], data_start: int, al
             )
 
 
-def _view(cursor: Cursor, info: _TensorInfo, data: U8, metadata: Mapping[str, Value]) -> StoredTensor:
-    raw = data[info.offset : info.offset + info.num_bytes].reshape(-1, info.row_bytes)
-    return StoredTensor(info.name, info.shape, info.format, raw, _rotary_heads(cursor, info, metadata))
-
-
-def _rotary_heads(cursor: Cursor, info: _TensorInfo, metadata: Mapping[str, Value]) -> int:
-    """Heads of a Q or K projection whose rows the converter interleaved, else 0."""
-    family = metadata.get("general.architecture")
-    part = info.name.rpartition(".attn_")[2].partition(".")[0]
-    if family not in INTERLEAVED_FAMILIES or part not in ("q", "k"):
-        return 0
-    key = f"{family}.attention.head_count"
-    heads = metadata.get(key) if part == "q" else metadata.get(f"{key}_kv", metadata.get(key))
-    rows = info.shape[0]
-    if not isinstance(heads, int) or heads < 1 or rows % (2 * heads):
-        raise cursor.bad(f"gives {info.name!r} {rows} rows for {heads!r} heads, which {key} says")
-    return heads
+def _view(info: _TensorInfo, data: U8) -> StoredTensor:
+    rows = data[info.offset : info.offset + info.num_bytes].reshape(-1, info.row_bytes)
+    return StoredTensor(info.name, info.shape, info.format, rows)
 
 
 def expect_text(path: Path, metadata: Mapping[str, Value], key: str) -> str | None:

