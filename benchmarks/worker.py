@@ -1,0 +1,51 @@
+"""One engine in a process of its own, driven by JSON lines: so that a comparison can interleave engines fairly.
+
+The driver sends {"do": "prefill" | "decode" | "batch" | "about" | "leave", ...} and gets one line back.  A worker
+imports nothing but what its own environment holds, and this file (standard library only).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Protocol
+
+
+class Worker(Protocol):
+    """What every engine under comparison can do.  Token ids in, figures out; nothing is cached between calls."""
+
+    def about(self) -> dict[str, object]:
+        """Version and settings, for the report."""
+        ...
+
+    def prefill(self, prompt: list[int]) -> float:
+        """Seconds from the prompt to its first token."""
+        ...
+
+    def decode(self, prompt: list[int], num_tokens: int) -> float:
+        """Tokens per second after the first, for one sequence."""
+        ...
+
+    def batch(self, prompts: list[list[int]], num_tokens: int) -> float:
+        """Tokens per second of all sequences together, once each has its first token."""
+        ...
+
+
+def serve(worker: Worker) -> None:
+    """Answer commands until told to leave.  What libraries print goes to stderr, not into the answers."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    print(json.dumps({"about": worker.about()}), file=answers, flush=True)
+    for line in sys.stdin:
+        command = json.loads(line)
+        match command["do"]:
+            case "prefill":
+                value = worker.prefill(command["prompt"])
+            case "decode":
+                value = worker.decode(command["prompt"], command["num_tokens"])
+            case "batch":
+                value = worker.batch(command["prompts"], command["num_tokens"])
+            case _:
+                return
+        print(json.dumps({"value": value}), file=answers, flush=True)
