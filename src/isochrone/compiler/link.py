@@ -37,8 +37,16 @@ class _Section:
 def link_shared(obj: bytes) -> bytes:
     """A shared library that exports the global functions of one x86-64 object.
 
-    Raises ValueError for an object that imports a symbol or uses a relocation kernels never need.
+    Raises ValueError for bytes that are no whole object, and for an object that imports a symbol, has writable data
+    or uses a relocation kernels never need.
     """
+    try:
+        return _link(obj)
+    except (struct.error, IndexError) as error:
+        raise ValueError(f"not a whole object: {error}") from error
+
+
+def _link(obj: bytes) -> bytes:
     sections = _read_sections(obj)
     kept = [i for i, s in enumerate(sections) if s.flags & _SHF_ALLOC and s.size and s.name != ".eh_frame"]
     if any(sections[i].kind == _SHT_NOBITS or sections[i].flags & 1 for i in kept):
@@ -46,24 +54,30 @@ def link_shared(obj: bytes) -> bytes:
     addresses, image_end = {}, 0
     for i in kept:
         align = max(sections[i].align, 1)
+        if align > _PAGE or align & (align - 1):
+            raise ValueError(f"section {sections[i].name!r} cannot be aligned to {align} bytes")
         image_end = -(-image_end // align) * align
         addresses[i] = image_end
-        image_end += sections[i].size
+        image_end += len(_bytes_of(obj, sections[i]))
     image = bytearray(image_end)
     for i in kept:
         image[addresses[i] : addresses[i] + sections[i].size] = _bytes_of(obj, sections[i])
     symbols = _read_symbols(obj, sections)
     for table in (s for s in sections if s.kind == _SHT_RELA and s.info in addresses):
-        _relocate(image, _bytes_of(obj, table), addresses, symbols, addresses[table.info])
+        _relocate(image, _bytes_of(obj, table), addresses, symbols, table.info, sections[table.info].size)
     exported = [
         (name, addresses[section] + value, size)
         for name, info, section, value, size in symbols
         if info >> 4 == 1 and section in addresses
     ]
+    if any(address + size > image_end for _, address, size in exported):
+        raise ValueError("a symbol lies outside its section")
     return _write_library(bytes(image), exported)
 
 
 def _bytes_of(obj: bytes, section: _Section) -> bytes:
+    if section.offset + section.size > len(obj):
+        raise ValueError(f"section {section.name!r} ends after the object")
     return obj[section.offset : section.offset + section.size]
 
 
@@ -83,9 +97,11 @@ def _read_sections(obj: bytes) -> list[_Section]:
 
 def _read_symbols(obj: bytes, sections: list[_Section]) -> list[tuple[str, int, int, int, int]]:
     """(name, info, section, value, size) of every symbol."""
-    table = next(s for s in sections if s.kind == _SHT_SYMTAB)
+    table = next((s for s in sections if s.kind == _SHT_SYMTAB), None)
+    if table is None:
+        raise ValueError("the object has no symbols")
     names = _bytes_of(obj, sections[table.link])
-    rows = (_SYMBOL.unpack_from(obj, table.offset + i) for i in range(0, table.size, _SYMBOL.size))
+    rows = _SYMBOL.iter_unpack(_bytes_of(obj, table))
     return [(_name_at(names, name), info, section, value, size) for name, info, _, section, value, size in rows]
 
 
@@ -94,15 +110,19 @@ def _relocate(
     table: bytes,
     addresses: dict[int, int],
     symbols: list[tuple[str, int, int, int, int]],
-    base: int,
+    target: int,
+    size: int,
 ) -> None:
+    """Write the distances that a table names into the section it belongs to."""
     for offset, info, addend in _RELA.iter_unpack(table):
         name, _, section, value, _ = symbols[info >> 32]
         if section not in addresses:
             raise ValueError(f"the object imports {name!r}")
         if info & 0xFFFFFFFF not in (_R_PC32, _R_PLT32):
             raise ValueError(f"relocation {info & 0xFFFFFFFF} is not relative to the instruction pointer")
-        place = base + offset
+        if offset + 4 > size:
+            raise ValueError(f"a relocation at {offset} lies outside its section of {size} bytes")
+        place = addresses[target] + offset
         struct.pack_into("<i", image, place, addresses[section] + value + addend - place)
 
 
