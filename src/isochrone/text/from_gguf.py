@@ -99,11 +99,11 @@ class _Vocabulary:
         return {token: i for i, token in reversed(list(enumerate(self.tokens)))}
 
     def cut_out(self) -> list[dict[str, Any]]:
-        """Tokens found in a text before its words are: control tokens and those the user added."""
+        """Tokens found in a text before its words are: control tokens, the unknown token, and those added later."""
         return [
             special_token(i, self.tokens[i], special=type != USER_DEFINED)
             for i, type in enumerate(self.types)
-            if type in (CONTROL, USER_DEFINED) and self.tokens[i]
+            if type in (CONTROL, UNKNOWN, USER_DEFINED) and self.tokens[i]
         ]
 
     def spell(self, ids: Sequence[int | None]) -> list[tuple[str, int]]:
@@ -185,7 +185,7 @@ def _unigram(vocabulary: _Vocabulary) -> _Built:
         encoded = base64.b64encode(_bytes("precompiled_charsmap", charsmap)).decode("ascii")
         normalizers.append({"type": "Precompiled", "precompiled_charsmap": encoded})
     if vocabulary.flag("remove_extra_whitespaces", False):
-        normalizers.append({"type": "Strip", "strip_left": False, "strip_right": True})
+        normalizers.append({"type": "Strip", "strip_left": True, "strip_right": True})
         normalizers.append({"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": " "})
     prefix = "always" if vocabulary.flag("add_space_prefix", True) else "never"
     marks = {"type": "Metaspace", "replacement": MARK, "prepend_scheme": prefix, "split": True}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 
 from isochrone.errors import BadModel, IsochroneError, NotFound
@@ -23,6 +22,8 @@ def prepare_tokenizer(path: PathLike, cache_dir: PathLike) -> None:
     """
     if is_cached(path, cache_dir):
         return
+    import subprocess
+
     command = [sys.executable, "-m", "isochrone.text.prepare", os.fspath(path), os.fspath(cache_dir)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
