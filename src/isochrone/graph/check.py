@@ -49,7 +49,7 @@ def _check_node(graph: Graph, i: int, node: Node, level: Level) -> None:
         return
     try:
         output = node.op.shape(*tensors)
-    except AssertionError as error:
+    except (AssertionError, TypeError) as error:  # TypeError: too few or too many inputs
         raise GraphError(f"{where}: {error}") from error
     if output != node.output:
         raise GraphError(f"{where} says {node.output}, but its inputs make {output}")
