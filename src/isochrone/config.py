@@ -99,9 +99,17 @@ class Settings:
     isa: str | None = _setting(
         None, "Instruction set of the kernels; auto takes the best that this CPU has.", _or_auto(_text)
     )
+    pack: str | None = _setting(
+        None, "File of exported kernels to load instead of compiling; auto compiles what the cache lacks.",
+        _or_auto(_text),
+    )  # fmt: skip
     cache_limit_bytes: int = _setting(
         20_000_000_000, "Size that packed weights and kernels may reach before the oldest are evicted.",
         units.parse_bytes, key="cache_limit", show=units.format_bytes,
+    )  # fmt: skip
+    log_level: str = _setting(
+        "info", "Least grave event that is logged: debug, info, warning or error.",
+        _one_of("debug", "info", "warning", "error"),
     )  # fmt: skip
     drain_s: float = _setting(
         30.0, "Time that running requests get to finish after SIGTERM.", units.parse_duration,
@@ -155,6 +163,9 @@ def resolve(
 
     Raises BadConfig for a key that does not exist (naming the nearest), or a value that cannot be used.
     """
+    for key in flags or {}:
+        if key not in keys():
+            raise BadConfig(f"There is no setting {key!r}.", fix=f"Did you mean {nearest(key, keys())}?")
     environ = os.environ if environ is None else environ
     file = config_path(environ) if file is None else file
     sources: tuple[tuple[Source, Mapping[str, tuple[str, str]]], ...] = (

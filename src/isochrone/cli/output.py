@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,35 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def note(text: str) -> None:
     """A line of progress, on stderr."""
     click.echo(text, err=True)
+
+
+class Progress:
+    """A line on stderr that grows: percent and size on a terminal, start and end elsewhere.
+
+    Called with what is done and what there is to do, in bytes.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._is_live = sys.stderr.isatty()
+        self._shown = ""
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._shown and self._is_live:
+            click.echo(err=True)
+
+    def __call__(self, done_bytes: int, all_bytes: int) -> None:
+        from isochrone.units import format_bytes
+
+        share = f"{done_bytes / all_bytes:4.0%} of {format_bytes(all_bytes)}" if all_bytes else format_bytes(done_bytes)
+        if self._is_live and share != self._shown:
+            click.echo(f"\r{self._what}: {share}", nl=False, err=True)
+        elif not self._shown:
+            click.echo(f"{self._what}: {format_bytes(all_bytes)}", err=True)
+        self._shown = share
 
 
 def _is_number(cell: str) -> bool:

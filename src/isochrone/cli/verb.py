@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from isochrone.config import Settings
+
+
+LOADING = ("context", "kv_memory", "kv_type", "weights", "threads", "isa", "pack", "offline")
+"""Keys of the settings that say how a model is loaded."""
+
+
+class _Duration(click.ParamType[float]):
+    """`300ms`, `2s`: a number with its unit, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        from isochrone import units
+        from isochrone.errors import BadConfig
+
+        try:
+            return units.parse_duration(value)
+        except BadConfig as error:
+            self.fail(f"{error.message} {error.fix}", param, ctx)
+
+
+DURATION = _Duration()
 
 
 class Verb(click.Command):
@@ -56,6 +79,30 @@ def verb(
 def model_argument(function: Callable[..., None]) -> Callable[..., None]:
     """The argument MODEL: a short name, a path or a hub id; the shell completes models that are here."""
     return click.argument("model", shell_complete=_models_here)(function)
+
+
+def answer_options(function: Callable[..., None]) -> Callable[..., None]:
+    """The options that shape an answer, handed over as one keyword `answer`: arguments of `api.Model.stream`."""
+
+    @wraps(function)
+    def collected(**values: Any) -> None:
+        answer = {key: values.pop(key) for key in keys}
+        function(answer={**answer, "stop": tuple(answer["stop"])}, **values)
+
+    options = (
+        click.option("--max-tokens", type=click.IntRange(0), help="Most tokens of the answer."),
+        click.option("--temperature", type=click.FloatRange(0), default=0.0, help="0 (the default) is greedy."),
+        click.option("--top-k", type=click.IntRange(0), default=0, help="Draw among this many; 0 is off."),
+        click.option("--top-p", type=click.FloatRange(0, 1), default=1.0, help="Draw within this probability."),
+        click.option("--min-p", type=click.FloatRange(0, 1), default=0.0, help="Least share of the likeliest."),
+        click.option("--seed", type=int, help="The same seed gives the same answer."),
+        click.option("--stop", multiple=True, help="Text that ends the answer; may be given again."),
+        click.option("--within", "within_s", type=DURATION, help="Time the answer may take, such as 2s."),
+    )
+    keys = ("max_tokens", "temperature", "top_k", "top_p", "min_p", "seed", "stop", "within_s")
+    for option in reversed(options):
+        collected = option(collected)
+    return collected
 
 
 def settings_from(flags: dict[str, Any]) -> Settings:

@@ -1,0 +1,28 @@
+"""`isochrone probe`"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .output import note, print_json
+from .verb import settings_from, verb
+
+
+@verb(
+    "isochrone probe", "isochrone probe --svg roofline.svg", "isochrone probe --json",
+    settings=("isa", "threads"), is_native=True,
+)  # fmt: skip
+@click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the roofline picture to this file.")
+def command(svg: Path | None, as_json: bool, **flags: Any) -> None:
+    """Measure what this machine can do at most, keep it, and print the roofline."""
+    from isochrone.api.probing import probe
+
+    probed = probe(settings_from(flags), progress=lambda what: note(f"measuring {what}"))
+    if svg is not None:
+        svg.write_text(probed.svg)
+    if as_json:
+        return print_json(probed)
+    click.echo(probed.text)

@@ -1,0 +1,25 @@
+"""`isochrone up`"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from .verb import LOADING, model_argument, settings_from, verb
+
+
+@verb(
+    "isochrone up smollm2-135m",
+    "isochrone up ./model.gguf --port 9000 --context 4096",
+    "ISOCHRONE_API_KEY=change-me isochrone up smollm2-135m --host 0.0.0.0",
+    settings=("host", "port", "drain", "log_level", *LOADING),
+    is_native=True,
+)
+@model_argument
+@click.option("--name", help="Id that clients call the model by; its own name unless given.")
+def command(model: str, name: str | None, as_json: bool, **flags: Any) -> None:
+    """Serve a model over the OpenAI API, in the foreground."""
+    from isochrone.gateway.serve import serve
+
+    serve(model, settings_from(flags), served_name=name, as_json=as_json)
