@@ -91,7 +91,7 @@ def test_blocks_of_the_stack_do_not_run_into_each_other() -> None:
         t.store(low, t.zeros(F), 64)
         t.store(low, t.zeros(F), 68)
 
-    with pytest.raises(KernelFault, match="68 .. 132 of stack block 0 of 128 bytes"):
+    with pytest.raises(KernelFault, match=r"68 \.\. 132 of stack block 0 of 128 bytes"):
         run(body)
 
 

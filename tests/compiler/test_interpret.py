@@ -13,7 +13,7 @@ from isochrone.compiler.tile import Tile, Value
 
 from .harness import ALL_TARGETS, Bench, assert_same_bits
 
-F, I = Type("f32", 16), Type("i32", 16)
+F, WORDS, HALVES = Type("f32", 16), Type("i32", 16), Type("f16", 16)
 F32_EDGES = np.array(
     [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1.1754944e-38, 3.4028235e38, -3.4028235e38, np.inf, -np.inf, np.nan,
      0.5, 1.5, 2.5, -2.5, 8388609.0, 2147483520.0, -2147483648.0, 1e-30, 65504.0, 65520.0, 6e-8, 3.1415927],
@@ -96,9 +96,9 @@ INTEGER_OPS = [
     OneOp("extremes", lambda t, v: t.maximum(v[0], t.minimum(v[1], v[2])), "i32 i32 i32"),
     OneOp("bytes", lambda t, v: t.cast("trunc", t.cast("sext", v[0], "i32") * 3, "i8"), "i8"),
     OneOp("words", lambda t, v: t.cast("zext", t.slice(v[0], 16, 16), "i32"), "i16"),
-    OneOp("to_float", lambda t, v: t.bitcast(t.cast("sitofp", v[0], "f32"), I), "i32"),
-    OneOp("to_float_unsigned", lambda t, v: t.bitcast(t.cast("uitofp", v[0], "f32"), I), "i32"),
-    OneOp("f16", lambda t, v: t.bitcast(_number(t, t.to_f32(t.bitcast(t.slice(v[0], 0, 16), Type("f16", 16)))), I), "i16"),
+    OneOp("to_float", lambda t, v: t.bitcast(t.cast("sitofp", v[0], "f32"), WORDS), "i32"),
+    OneOp("to_float_unsigned", lambda t, v: t.bitcast(t.cast("uitofp", v[0], "f32"), WORDS), "i32"),
+    OneOp("f16", lambda t, v: t.bitcast(_number(t, t.to_f32(t.bitcast(t.slice(v[0], 0, 16), HALVES))), WORDS), "i16"),
     OneOp("below", lambda t, v: t.select(t.compare("ult", v[0], v[1]), v[0], v[2]), "i32 i32 i32"),
     OneOp("at_least", lambda t, v: t.select(t.compare("sge", v[0], v[1]), v[0], v[2]), "i32 i32 i32"),
     OneOp("iota", lambda t, v: v[0] + t.iota(16), "i32"),

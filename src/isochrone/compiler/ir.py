@@ -1,4 +1,4 @@
-"""The tile IR: one kernel's loops and vectors as frozen data, printable and verified.
+"""The tile IR: one kernel's loops and vectors as frozen data, printable (checked by verify.py).
 
 A kernel has the signature `kernel(ctx, args, begin, end, worker)`: two tables of 64-bit words (the step's extents
 and addresses; the region's addresses and sizes), a range of work items, and who runs them.
@@ -143,35 +143,3 @@ def print_instr(kernel: Kernel, instr: Instr) -> str:
     known = kernel.ranges[instr.out]
     note = f"  [{known.lo}, {known.hi}]" if known else ""
     return f"%{instr.out}: {instr.type} = {text}{note}"
-
-
-def verify(kernel: Kernel) -> None:
-    """Check that every value is defined once, before its uses, and that operand types agree."""
-    _verify_items(kernel, kernel.body, set(range(5)))
-
-
-_SAME_TYPE_OPS = frozenset(
-    "add sub mul and or xor shl lshr ashr smin smax sdiv udiv urem fadd fsub fmul fdiv fmin fmax fma".split()
-)
-
-
-def _verify_items(kernel: Kernel, items: tuple[Item, ...], seen: set[int]) -> None:
-    for item in items:
-        if isinstance(item, Instr):
-            _verify_instr(kernel, item, seen)
-        elif isinstance(item, Loop):
-            assert {item.start, item.stop} <= seen, f"{kernel.name}: loop %{item.index} has unknown bounds"
-            _verify_items(kernel, item.body, seen | {item.index})
-        else:
-            assert item.condition in seen, f"{kernel.name}: when %{item.condition} is not defined"
-            _verify_items(kernel, item.body, set(seen))
-
-
-def _verify_instr(kernel: Kernel, instr: Instr, seen: set[int]) -> None:
-    where = f"{kernel.name}: {print_instr(kernel, instr)}"
-    assert set(instr.args) <= seen, f"{where}: uses a value before its definition"
-    if instr.op in _SAME_TYPE_OPS:
-        assert all(kernel.types[a] == instr.type for a in instr.args), f"{where}: operand types differ"
-    if instr.out >= 0:
-        assert instr.out not in seen, f"{where}: defined twice"
-        seen.add(instr.out)

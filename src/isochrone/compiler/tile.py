@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .ir import FLOAT, I32, I64, PTR, Instr, Item, Kernel, Loop, Range, Type, When, verify
+from .ir import FLOAT, I32, I64, PTR, Instr, Item, Kernel, Loop, Range, Type, When
+from .verify import verify
 
 if TYPE_CHECKING:
     from .isa import Target
