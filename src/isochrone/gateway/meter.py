@@ -30,16 +30,15 @@ class Meter:
         self._metrics, self._arrived_at, self._load, self._predict = metrics, arrived_at, load, predict
         self._first_at: float | None = None
         self._last_at = 0.0
-        self._prediction: Prediction | None = None
         self.num_prompt = self.num_cached = self.num_answer = 0
 
     def push(self, event: Prompted | Delta, now: float) -> None:
         if isinstance(event, Prompted):
             self.num_prompt += event.num_tokens
+            return
+        if event.finish_reason and event.index == 0:
             self.num_cached += event.num_cached
-            if self._predict is not None and self._prediction is None:
-                self._prediction = self._predict(event.num_tokens, event.num_cached, self._load)
-        elif event.num_tokens:
+        if event.num_tokens:
             if self._first_at is None:
                 self._first_at = now
                 self._metrics.ttft_s.observe(now - self._arrived_at)
@@ -74,12 +73,12 @@ class Meter:
         return facts | self._compare(ttft_s)
 
     def _compare(self, ttft_s: float) -> dict[str, float]:
-        predicted: dict[str, float] = {}
-        if self._prediction is None:
-            return predicted
-        if self._prediction.ttft_s:
-            self._metrics.ttft_error.observe(ttft_s / self._prediction.ttft_s)
-            predicted["predicted_ttft_s"] = round(self._prediction.ttft_s, 4)
-        if self._prediction.itl_s:
-            predicted["predicted_itl_s"] = round(self._prediction.itl_s, 5)
-        return predicted
+        """What was to be expected with what the cache held, which is known only now."""
+        facts: dict[str, float] = {}
+        prediction = self._predict(self.num_prompt, self.num_cached, self._load) if self._predict else None
+        if prediction and prediction.ttft_s:
+            self._metrics.ttft_error.observe(ttft_s / prediction.ttft_s)
+            facts["predicted_ttft_s"] = round(prediction.ttft_s, 4)
+        if prediction and prediction.itl_s:
+            facts["predicted_itl_s"] = round(prediction.itl_s, 5)
+        return facts

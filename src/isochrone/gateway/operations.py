@@ -50,7 +50,7 @@ async def model(gateway: Gateway, call: Call) -> None:
     await call.respond(msgspec.json.encode(_model(gateway.expect_model(id))))
 
 
-def _model(model: Model) -> dict[str, str | int]:
+def _model(model: Model) -> dict[str, str | int | None]:
     """As OpenAI lists it; `max_model_len` as vLLM adds it."""
     return {
         "id": model.id, "object": "model", "created": model.created_at, "owned_by": model.owner,

@@ -119,12 +119,10 @@ class Scored:
 class Prompted:
     """The prompt has been read.  Comes once, before any `Delta`.
 
-    num_cached  prompt tokens taken from the prefix cache
     text, scored  the prompt itself, when `echo` was asked
     """
 
     num_tokens: int
-    num_cached: int
     text: str = ""
     scored: tuple[Scored, ...] = ()
 
@@ -136,6 +134,7 @@ class Delta:
     index          which of the n answers
     num_tokens     tokens drawn for it, those whose text is still held back included
     finish_reason  set on an answer's last delta
+    num_cached     on an answer's last delta: tokens of its prompt that the prefix cache had
     """
 
     index: int
@@ -143,14 +142,19 @@ class Delta:
     num_tokens: int
     scored: tuple[Scored, ...] = ()
     finish_reason: FinishReason | None = None
+    num_cached: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A model that a place serves.  created_at  Unix time of its file, seconds"""
+    """A model that a place serves.
+
+    context     most tokens of prompt and answer together; None until the place knows
+    created_at  Unix time of its file, seconds
+    """
 
     id: str
-    context: int
+    context: int | None
     created_at: int
     owner: str = "isochrone"
 

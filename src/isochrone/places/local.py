@@ -1,0 +1,297 @@
+"""The place that is this machine: text on this side of the pipe, tokens on the engine's."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
+from typing import Literal, Protocol, TypeVar
+
+from isochrone.budget import Deadline
+from isochrone.engine import records
+from isochrone.errors import BadRequest, ContextTooLong, DeadlineExceeded, IsochroneError, Unreachable
+
+from .answer import AnswerText, score
+from .place import Chat, Delta, Load, Model, Price, Prompt, Prompted, Request, Scored, Status
+from .reader import Reader, num_chars
+
+NUM_CHARS_INLINE = 2_000
+GRACE_S = 1.0
+"""How long past a stated deadline the engine, which enforces it, is waited for before it is taken to hang."""
+T = TypeVar("T")
+
+
+class Engine(Protocol):
+    """What this place needs of an engine: its process's client, or one that runs in a thread."""
+
+    @property
+    def stats(self) -> records.EngineStats: ...
+
+    @property
+    def num_restarts(self) -> int: ...
+
+    @property
+    def is_up(self) -> bool:
+        """False while a dead engine is being brought back."""
+        ...
+
+    async def start(self) -> records.EngineInfo: ...
+
+    def submit(self, submit: records.Submit) -> AsyncGenerator[records.Delta, None]:
+        """The request's deltas; closing it cancels the request.  Raises what the engine refuses."""
+        ...
+
+    def cancel(self, submit: records.Submit, sample: int) -> None:
+        """Stop one sample of a request."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Local:
+    """A model on this machine.
+
+    model       its public id
+    load_reader reads tokenizer and template; called once, in a thread, while the engine loads the weights
+    """
+
+    def __init__(self, model: str, engine: Engine, load_reader: Callable[[], Reader], *, created_at: int = 0) -> None:
+        self._model, self._created_at = model, created_at
+        self._engine, self._load_reader = engine, load_reader
+        self._reader: Reader | None = None
+        self._info: records.EngineInfo | None = None
+        self._settled = asyncio.Event()
+        self._error: IsochroneError | None = None
+        self._aside = ThreadPoolExecutor(1, "isochrone-text")
+
+    @property
+    def name(self) -> str:
+        return "local"
+
+    @property
+    def price(self) -> Price:
+        return Price()
+
+    @property
+    def location(self) -> str:
+        return "local"
+
+    @property
+    def continues(self) -> Literal["exactly", "roughly", "no"]:
+        return "exactly"
+
+    async def start(self) -> None:
+        """Load tokenizer and model, side by side.  Raises what made that impossible."""
+        engine = asyncio.ensure_future(self._engine.start())
+        try:
+            await asyncio.sleep(0)  # its process starts first: it has more to do
+            self._reader = await self._run_aside(self._load_reader)
+            warm = asyncio.ensure_future(self._run_aside(self._reader.tokenizer.warm))
+            self._info = await engine
+            await warm
+        except IsochroneError as error:
+            self._error = error
+            raise
+        finally:
+            engine.cancel()
+            self._settled.set()
+
+    def status(self) -> Status:
+        stats = self._engine.stats
+        load = Load(
+            num_waiting=stats.num_waiting,
+            num_running=stats.num_running,
+            num_blocks_free=stats.num_pages_free,
+            num_blocks_cached=stats.num_pages_cached,
+            num_blocks_held=stats.num_pages_held,
+            num_restarts=self._engine.num_restarts,
+        )
+        context = self._info.num_sequence_tokens_max if self._info else None
+        models = (Model(self._model, context, self._created_at),)
+        if self._error is not None:
+            return Status("failed", models, load, str(self._error))
+        if self._info is None:
+            return Status("loading", models, load)
+        return Status("ready" if self._engine.is_up else "restarting", models, load)
+
+    async def tokenize(self, prompt: Prompt) -> list[int]:
+        reader, _ = await self._loaded(None)
+        return await self._ids(reader, prompt)
+
+    async def detokenize(self, ids: list[int]) -> str:
+        reader, _ = await self._loaded(None)
+        _expect_known(ids, reader.tokenizer.num_tokens, "tokens")
+        return reader.tokenizer.decode(ids, skip_special=False)
+
+    async def complete(self, request: Request, deadline: Deadline) -> AsyncGenerator[Prompted | Delta, None]:
+        """See `Place.complete`."""
+        reader, info = await self._loaded(deadline if request.dated else None)
+        ids = await self._ids(reader, request.prompt)
+        submit = _submit(request, ids, deadline, info, reader)
+        answers = [
+            AnswerText(
+                reader.tokenizer, index, request.stops,
+                continuing=not isinstance(request.prompt, Chat), with_scores=request.num_top is not None,
+            )
+            for index in range(request.n)
+        ]  # fmt: skip
+        prompt = _PromptScores(reader, request, ids)
+        early: list[records.Delta] = []  # of answers that began before the prompt's last score came
+        async with aclosing(self._engine.submit(submit)) as steps:
+            async for step in _until(steps, deadline.total_at + GRACE_S if request.dated else None):
+                early.append(step)
+                if not prompt.is_said:
+                    prompted = prompt.push(step)
+                    if prompted is None:
+                        continue
+                    yield prompted
+                for step in early:
+                    answer = answers[step.sample]
+                    if answer.is_done or not (step.token_ids or step.finish_reason):
+                        continue
+                    delta = answer.push(step)
+                    if delta.finish_reason and not step.finish_reason:
+                        self._engine.cancel(submit, step.sample)  # a stop string: the engine knows only tokens
+                    yield delta
+                early.clear()
+                if all(answer.is_done for answer in answers):
+                    return
+
+    async def close(self) -> None:
+        await self._engine.close()
+        self._aside.shutdown(wait=False, cancel_futures=True)
+
+    async def _loaded(self, deadline: Deadline | None) -> tuple[Reader, records.EngineInfo]:
+        if not self._settled.is_set():
+            try:
+                async with asyncio.timeout(deadline.remaining_s(time.monotonic()) if deadline else None):
+                    await self._settled.wait()
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    "The model was still being loaded when the deadline passed.", fix="Ask again when /ready says so."
+                ) from None
+        if self._error is not None:
+            raise Unreachable(f"The model could not be loaded: {self._error.message}", fix=self._error.fix)
+        if self._reader is None or self._info is None:
+            raise Unreachable("The model is not loaded.", fix="Start the server again, and see its log.")
+        return self._reader, self._info
+
+    async def _ids(self, reader: Reader, prompt: Prompt) -> list[int]:
+        if num_chars(prompt) <= NUM_CHARS_INLINE:
+            return reader.ids(prompt)
+        return await self._run_aside(lambda: reader.ids(prompt))
+
+    async def _run_aside(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work)
+
+
+class _PromptScores:
+    """Collects what is to be said of the prompt; `push` gives it once it is complete."""
+
+    def __init__(self, reader: Reader, request: Request, ids: list[int]) -> None:
+        self._reader, self._request, self._ids = reader, request, ids
+        self._is_scored = request.echo and request.num_top is not None
+        self._logprobs: list[float] = []
+        self._top: list[records.TopLogprobs] = []
+        self.is_said = False
+
+    def push(self, step: records.Delta) -> Prompted | None:
+        self._logprobs += step.prompt_logprobs
+        self._top += step.prompt_top
+        if self._is_scored and len(self._logprobs) < len(self._ids) - 1:
+            return None
+        self.is_said = True
+        if not self._request.echo:
+            return Prompted(len(self._ids))
+        text = self._reader.text(self._request.prompt, self._ids)
+        return Prompted(len(self._ids), text, tuple(self._scores()) if self._is_scored else ())
+
+    def _scores(self) -> list[Scored]:
+        tokenizer = self._reader.tokenizer
+        scores = [score(tokenizer, self._ids[0], None, [])]
+        for at, token_id in enumerate(self._ids[1:]):
+            scores.append(score(tokenizer, token_id, self._logprobs[at], self._top[at] if self._top else []))
+        return scores
+
+
+def _submit(
+    request: Request, ids: list[int], deadline: Deadline, info: records.EngineInfo, reader: Reader
+) -> records.Submit:
+    """The request in the engine's words.  Raises BadRequest and ContextTooLong."""
+    _expect_fitting(request, len(ids), info.num_sequence_tokens_max)
+    if not isinstance(request.prompt, Chat):
+        _expect_known(ids, info.vocab_size, "prompt")
+    sampling = request.sampling
+    _expect_known(list(sampling.logit_bias), info.vocab_size, "logit_bias")
+    _expect_known(list(request.stop_token_ids), info.vocab_size, "stop_token_ids")
+    return records.Submit(
+        prompt_ids=ids,
+        sampling=records.SamplingParams(
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            presence_penalty=sampling.presence_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            logit_bias=dict(sampling.logit_bias),
+            logprobs=request.num_top is not None,
+            top_logprobs=request.num_top or 0,
+            seed=sampling.seed,
+            n=request.n,
+            ignore_eos=request.ignore_eos,
+            stop_token_ids=request.stop_token_ids,
+        ),
+        tenant=request.tenant,
+        max_tokens=request.max_tokens,
+        eos_ids=reader.tokenizer.eos_ids,
+        arrived_at=deadline.arrived_at,
+        ttft_at=deadline.ttft_at,
+        total_at=deadline.total_at if request.dated else None,
+        echo_logprobs=request.echo and request.num_top is not None,
+    )
+
+
+def _expect_fitting(request: Request, num_prompt: int, num_max: int) -> None:
+    if num_prompt == 0:
+        raise BadRequest("The prompt has no tokens.", fix="Send at least one character or token.", param="prompt")
+    param = "messages" if isinstance(request.prompt, Chat) else "prompt"
+    if num_prompt + min(1, 1 if request.max_tokens is None else request.max_tokens) > num_max:
+        raise ContextTooLong(
+            f"The prompt has {num_prompt} tokens, and the context holds {num_max}, answer included.",
+            fix="Shorten the prompt, or serve the model with a larger --context.", param=param,
+        )  # fmt: skip
+    if num_prompt + (request.max_tokens or 0) > num_max:
+        raise ContextTooLong(
+            f"The prompt has {num_prompt} tokens and max_tokens is {request.max_tokens}: together more than the "
+            f"{num_max} that the context holds.",
+            fix=f"Lower max_tokens to {num_max - num_prompt}, or leave it out.", param="max_tokens",
+        )  # fmt: skip
+
+
+def _expect_known(ids: list[int], num_tokens: int, param: str) -> None:
+    if ids and not 0 <= min(ids) <= max(ids) < num_tokens:
+        wrong = next(id for id in ids if not 0 <= id < num_tokens)
+        raise BadRequest(
+            f"{param} has the token id {wrong}, and the vocabulary ends at {num_tokens - 1}.",
+            fix="Send ids of this model's own tokenizer.", param=param,
+        )  # fmt: skip
+
+
+async def _until(
+    steps: AsyncGenerator[records.Delta, None], limit_at: float | None
+) -> AsyncGenerator[records.Delta, None]:
+    """The steps, for as long as they may take.  Raises DeadlineExceeded when the engine does not keep to it."""
+    while True:
+        try:
+            async with asyncio.timeout(None if limit_at is None else max(0.0, limit_at - time.monotonic())):
+                step = await anext(steps)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise DeadlineExceeded(
+                "The engine gave no token in time.", fix="Allow more time (x-deadline-ms), or ask another place."
+            ) from None
+        yield step
