@@ -19,6 +19,7 @@ def _binding() -> Any:
         ) from error
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
+    llvm.initialize_native_asmparser()  # the driver's system calls are inline assembly
     return llvm
 
 

@@ -82,8 +82,7 @@ class _Builder:
 
     def emit(self) -> None:
         t, spec = self.t, self.spec
-        item_rows, num_tiles = t.arg(ITEM_ROWS), t.arg(NUM_TILES)
-        del num_tiles  # the driver multiplies; a kernel only divides
+        item_rows = t.arg(ITEM_ROWS)
         groups = (self.num_rows + item_rows - 1) // item_rows
         with t.items() as item:
             tile, group = item // groups, item % groups
@@ -117,21 +116,25 @@ class _Builder:
         # Few rows: both halves in one pass, so that each line of weights is read once.
         together = [tuple(range(halves))] if count <= 2 else [(half,) for half in range(halves)]
         for part in together:
-            if self.spec.epilogue == "gated":
-                gate = self._contract(t.at(self.weights, tile * 2 * self.tile_bytes), codes, values, count, part)
-                up = self._contract(t.at(self.weights, (tile * 2 + 1) * self.tile_bytes), codes, values, count, part)
-                
+            if self.spec.epilogue in ("gated_silu", "gated_gelu_tanh"):
+                pair = [self._biased(tile * 2 + which, codes, values, count, part) for which in range(2)]
+                sums = gate(t, self.spec.epilogue, *pair)
             else:
-                sums = self._contract(t.at(self.weights, tile * self.tile_bytes), codes, values, count, part)
+                sums = self._biased(tile, codes, values, count, part)
             self._finish(tile, row, part, sums)
 
-    def _add_bias(self, tile: Value, part: tuple[int, ...], sums: list[list[Value]]) -> list[list[Value]]:
+    def _biased(
+        self, tile: Value, codes: Value, values: Value, count: int, part: tuple[int, ...]
+    ) -> list[list[Value]]:
+        """The sums of one tile, plus its bias."""
+        t = self.t
+        sums = self._contract(t.at(self.weights, tile * self.tile_bytes), codes, values, count, part)
         if not self.spec.bias:
             return sums
-        t, biased = self.t, []
-        for half, values in zip(part, sums, strict=True):
+        biased = []
+        for half, row in zip(part, sums, strict=True):
             bias = t.load(t.at(self.bias, tile * (4 * COLUMNS) + 4 * self.lanes * half), self.vector)
-            biased.append([value + bias for value in values])
+            biased.append([value + bias for value in row])
         return biased
 
     def _finish(self, tile: Value, row: Value, part: tuple[int, ...], sums: list[list[Value]]) -> None:

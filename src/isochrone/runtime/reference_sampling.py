@@ -31,7 +31,7 @@ def sample(logits: F32, rows: SamplingRows, num_top: int) -> StepResult:
     """The result of a step whose logits are [rows, vocab]."""
     num_rows = len(logits)
     tokens, logprobs = np.zeros(num_rows, np.int32), np.full(num_rows, -np.inf, np.float32)
-    finite = np.isfinite(logits).all(axis=1)
+    finite: NDArray[np.bool_] = np.asarray(np.isfinite(logits).all(axis=1))
     top_tokens = np.zeros((num_rows, num_top), np.int32)
     top_logprobs = np.full((num_rows, num_top), -np.inf, np.float32)
     for row in np.flatnonzero(finite):

@@ -74,6 +74,7 @@ class StepResult:
     logprobs      f32 [rows]: its log-probability under the unedited, untempered distribution
     finite        bool [rows]: False where the row's logits are not all finite; its token means nothing
     top_tokens    i32 [rows, num_top], top_logprobs f32 [rows, num_top]: the likeliest, best first
+    failed        indices of sequences whose keys or values were not finite: they must leave the batch
     lost          indices of sequences whose cache was lost (a site lost a machine): replay them
     """
 
@@ -82,6 +83,7 @@ class StepResult:
     finite: NDArray[np.bool_]
     top_tokens: I32
     top_logprobs: F32
+    failed: tuple[int, ...] = ()
     lost: tuple[int, ...] = ()
 
 
