@@ -18,6 +18,11 @@ SCALINGS: dict[str, Scaling] = {
 """Scalings by the `rope_type` of config.json; su is longrope's first name."""
 
 
+_ROPE_SCALES = (
+    "factor", "low_freq", "high_freq", "beta_fast", "beta_slow", "attention_factor", "mscale", "mscale_all",
+)  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class RopeConfig:
     """Rotary embedding: base and how it is stretched beyond the training context.
@@ -49,18 +54,20 @@ class RopeConfig:
     truncate: bool = True
 
     def __post_init__(self) -> None:
-        if not 1 < self.theta < 1e12 or not 0 < self.factor < 1e6 or not self.beta_fast > self.beta_slow > 0:
-            raise BadModel(
-                f"The model's rope has theta {self.theta}, factor {self.factor}, "
-                f"betas {self.beta_fast} and {self.beta_slow}.",
-                fix=FIX,
-            )
+        for name in _ROPE_SCALES:
+            value = getattr(self, name)
+            if value is not None and not 1e-6 <= value <= 1e6:
+                raise BadModel(f"The model's rope has {name} {value}.", fix=FIX)
+        if not 1 < self.theta < 1e12:
+            raise BadModel(f"The model's rope has theta {self.theta}.", fix=FIX)
         if self.scaling in ("llama3", "yarn", "longrope") and self.original_context < 2:
             raise BadModel(f"The model's rope stretches a context of {self.original_context}.", fix=FIX)
-        if self.scaling == "llama3" and not 0 < self.low_freq < self.high_freq:
-            raise BadModel(f"The model's rope mixes from {self.low_freq} to {self.high_freq}.", fix=FIX)
-        if self.attention_factor is not None and not 0 < self.attention_factor < 1e6:
-            raise BadModel(f"The model's rope has attention_factor {self.attention_factor}.", fix=FIX)
+        if not (self.low_freq < self.high_freq and self.beta_slow < self.beta_fast):
+            raise BadModel(
+                f"The model's rope mixes from {self.low_freq} to {self.high_freq}, "
+                f"or ramps from {self.beta_slow} to {self.beta_fast}.",
+                fix=FIX,
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,8 +86,8 @@ def _scaled_rope(kind: str, theta: float, fields: Fields, scaled: Fields, contex
         beta_fast=scaled.number("beta_fast", 32.0) or 32.0,
         beta_slow=scaled.number("beta_slow", 1.0) or 1.0,
         attention_factor=maybe("attention_factor"),
-        mscale=maybe("mscale"),
-        mscale_all=maybe("mscale_all_dim"),
+        mscale=maybe("mscale") or None,  # 0 means none
+        mscale_all=maybe("mscale_all_dim") or None,
         short=scaled.numbers("short_factor") if is_longrope else (),
         long=scaled.numbers("long_factor") if is_longrope else (),
         truncate=scaled.truth("truncate", True),

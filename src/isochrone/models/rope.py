@@ -99,9 +99,9 @@ def _yarn(rope: RopeConfig, base: F32, head_dim: int) -> F32:
 
 
 def _divided(base: F32, divisors: F32) -> F32:
-    if divisors.shape != base.shape or not np.all(np.isfinite(divisors) & (divisors > 0)):
+    if divisors.shape != base.shape or not np.all((divisors > 1e-6) & (divisors < 1e9)):
         raise BadModel(
-            f"The model's rope has {divisors.size} divisors for {base.size} pairs, or some are not positive numbers.",
+            f"The model's rope has {divisors.size} divisors for {base.size} pairs, or some out of all proportion.",
             fix="Check rope_scaling in the model's config, or fetch the checkpoint again.",
         )
     return base / divisors
