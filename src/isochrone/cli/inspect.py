@@ -13,9 +13,10 @@ STAGES = ("summary", "graph", "plan", "tile", "llvm", "asm")
 
 
 @verb(
-    "isochrone inspect smollm2-135m", "isochrone inspect smollm2-135m --stage asm --isa avx2",
-    settings=("weights", "isa", "threads", "context", "offline"),
-)  # fmt: skip
+    "isochrone inspect smollm2-135m",
+    "isochrone inspect smollm2-135m --stage asm --isa avx2",
+    settings=("weights", "isa", "offline"),
+)
 @model_argument
 @click.option("--stage", type=click.Choice(STAGES), default="summary", show_default=True, help="What to print.")
 def command(model: str, stage: str, as_json: bool, **flags: Any) -> None:
@@ -25,4 +26,4 @@ def command(model: str, stage: str, as_json: bool, **flags: Any) -> None:
     shown = inspect(model, stage, settings_from(flags))
     if as_json:
         return print_json(shown.record)
-    click.echo_via_pager(shown.text) if stage in ("llvm", "asm") else click.echo(shown.text)
+    click.echo(shown.text)
