@@ -1,6 +1,6 @@
 """One engine in a process of its own, driven by JSON lines: so that a comparison can interleave engines fairly.
 
-The driver sends {"do": "prefill" | "decode" | "batch" | "about" | "leave", ...} and gets one line back.  A worker
+The driver sends {"do": "prefill" | "decode" | "batch" | "about" | "limits", ...} and gets one line back.  A worker
 imports nothing but what its own environment holds, and this file (standard library only).
 """
 
@@ -31,6 +31,10 @@ class Worker(Protocol):
         """Tokens per second of all sequences together, once each has its first token."""
         ...
 
+    def limits(self) -> dict[str, float]:
+        """The machine's limits as this engine's own weights and threads see them; peers state none."""
+        ...
+
 
 def serve(worker: Worker) -> None:
     """Answer commands until told to leave.  What libraries print goes to stderr, not into the answers."""
@@ -39,6 +43,7 @@ def serve(worker: Worker) -> None:
     print(json.dumps({"about": worker.about()}), file=answers, flush=True)
     for line in sys.stdin:
         command = json.loads(line)
+        value: object
         match command["do"]:
             case "prefill":
                 value = worker.prefill(command["prompt"])
@@ -46,6 +51,10 @@ def serve(worker: Worker) -> None:
                 value = worker.decode(command["prompt"], command["num_tokens"])
             case "batch":
                 value = worker.batch(command["prompts"], command["num_tokens"])
-            case _:
-                return
+            case "about":
+                value = worker.about()
+            case "limits":
+                value = worker.limits()
+            case other:
+                raise ValueError(f"a worker cannot {other}")
         print(json.dumps({"value": value}), file=answers, flush=True)

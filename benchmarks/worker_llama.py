@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import importlib
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -24,9 +25,8 @@ class LlamaCpp:
     """One loaded model; a context for one sequence and, when asked for, one for many."""
 
     def __init__(self, path: str, threads: int, flash_attention: bool) -> None:
-        import llama_cpp
-
-        self._api: Any = llama_cpp
+        llama_cpp: Any = importlib.import_module("llama_cpp")
+        self._api = llama_cpp
         self._threads, self._flash_attention = threads, flash_attention
         self._contexts: dict[int, Any] = {}
         self._log = llama_cpp.llama_log_callback(lambda level, text, data: None)
@@ -60,6 +60,9 @@ class LlamaCpp:
 
     def batch(self, prompts: list[list[int]], num_tokens: int) -> float:
         return self._rate(prompts, num_tokens)
+
+    def limits(self) -> dict[str, float]:
+        return {}
 
     def _rate(self, prompts: list[list[int]], num_tokens: int) -> float:
         context = self._context(len(prompts))
