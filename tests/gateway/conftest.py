@@ -22,7 +22,7 @@ from tests.gateway.scripted import ScriptedEngine, read_tokenizer, write_tokeniz
 
 MODEL = "tiny"
 TEST_LIMITS = Limits(
-    head_bytes=4096, head_s=0.3, body_bytes=20_000, body_s=0.3, num_messages=8, num_prompts=4, num_answers=8,
+    head_bytes=4096, head_s=0.3, body_bytes=20_000, body_s=0.3, num_messages=8, num_prompts=4, num_answers=100,
     num_in_flight=6, write_s=0.5,
 )  # fmt: skip
 
@@ -85,7 +85,7 @@ def start_server(tokenizer: Path, serving: Serving, engine_options: dict[str, An
 
     async def main() -> None:
         engine = ScriptedEngine(**(engine_options or {}))
-        place = Local(MODEL, engine, lambda: read_tokenizer(tokenizer), created_at=1_700_000_000)
+        place = Local(MODEL, engine, lambda: read_tokenizer(tokenizer), created_at=1_700_000_000, grace_s=0.05)
         access = Access(serving.host, serving.api_key)
         listener = bind(serving.host, serving.port)
         task = asyncio.ensure_future(serve_on(listener, place, access, serving))
@@ -139,3 +139,18 @@ def server(shared_server: Server) -> Iterator[Server]:
 @pytest.fixture
 def client(server: Server) -> OpenAI:
     return server.client()
+
+
+@pytest.fixture
+def wait_for() -> Callable[[Callable[[], bool]], None]:
+    """Returns once something in another thread holds."""
+
+    def wait(is_so: Callable[[], bool]) -> None:
+        turn = threading.Event()
+        for _ in range(10_000):
+            if is_so():
+                return
+            turn.wait(0.001)
+        raise AssertionError("it did not happen within ten seconds")
+
+    return wait

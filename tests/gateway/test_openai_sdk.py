@@ -103,9 +103,7 @@ def test_echo_is_prompt_then_answer_streamed_or_not(client: OpenAI) -> None:
 
 
 def test_chat_logprobs_carry_bytes_and_alternatives(client: OpenAI) -> None:
-    answer = client.chat.completions.create(
-        model=MODEL, messages=FOX, max_tokens=20, logprobs=True, top_logprobs=2
-    )
+    answer = client.chat.completions.create(model=MODEL, messages=FOX, max_tokens=20, logprobs=True, top_logprobs=2)
     logprobs = answer.choices[0].logprobs
     assert logprobs is not None and logprobs.content is not None
     assert len(logprobs.content) == 20

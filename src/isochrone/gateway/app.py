@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias
 
-from isochrone.errors import IsochroneError, NotFound, Overloaded
+from isochrone.errors import IsochroneError, NotFound, Overloaded, Unreachable
 from isochrone.places.place import Model, Place
 
 from . import openai_chat, openai_completions, operations, tokens
@@ -49,10 +49,15 @@ class Gateway:
         self.place, self.access, self.predict = place, access, predict
         self.limits = limits or Limits()
         self.metrics = Metrics()
-        self.num_in_flight = 0
+        self._in_flight: set[Call] = set()
         self.is_draining = False
         self._idle = asyncio.Event()
         self._idle.set()
+
+    @property
+    def num_in_flight(self) -> int:
+        """Requests whose answer has not ended."""
+        return len(self._in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -94,13 +99,13 @@ class Gateway:
         """Run an answer that takes a slot: counted, refused while draining, cancelled when the caller hangs up."""
         self._expect_room()
         meter = Meter(self.metrics, call.arrived_at, self.place.status().load, self.predict)
-        self.num_in_flight += 1
+        self._in_flight.add(call)
         self._idle.clear()
         try:
             await call.until_hang_up(answer(meter))
         finally:
-            self.num_in_flight -= 1
-            if not self.num_in_flight:
+            self._in_flight.discard(call)
+            if not self._in_flight:
                 self._idle.set()
             facts = meter.close(time.monotonic())
             tell = log.info if "predicted_ttft_s" in facts else log.debug
@@ -133,6 +138,11 @@ class Gateway:
         except TimeoutError:
             return False
         return True
+
+    def abort_all(self) -> None:
+        """End every answer with an error that says that this server stops."""
+        for call in self._in_flight:
+            call.abort(Unreachable("This server is stopping.", fix="Ask another server, or again when it is back."))
 
 
 def find_route(path: str) -> tuple[str, dict[str, Handler] | None]:

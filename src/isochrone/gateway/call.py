@@ -45,6 +45,8 @@ class Call:
         given = self.headers.get(b"x-request-id", b"")
         self.id = given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self._receive, self._send, self._limits = receive, send, limits
+        self._work: asyncio.Future[None] | None = None
+        self._abort_error: IsochroneError | None = None
 
     def expect_small_head(self) -> None:
         """Raises HeadTooLarge."""
@@ -90,11 +92,13 @@ class Call:
             )
 
     async def until_hang_up(self, answer: Coroutine[Any, Any, None]) -> None:
-        """Run the answer, and cancel it as soon as the caller is gone.  Raises what the answer raises, or ClientGone.
+        """Run the answer, and cancel it as soon as the caller is gone.
 
         To be used after the body was read: what the caller sends now can only be its farewell.
+        Raises what the answer raises, what `abort` was given, or ClientGone.
         """
-        work, watch = asyncio.ensure_future(answer), asyncio.ensure_future(self._hung_up())
+        self._work = work = asyncio.ensure_future(answer)
+        watch = asyncio.ensure_future(self._hung_up())
         try:
             await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -102,8 +106,14 @@ class Call:
             watch.cancel()
             await asyncio.gather(work, watch, return_exceptions=True)
         if work.cancelled():
-            raise ClientGone
+            raise self._abort_error or ClientGone
         work.result()
+
+    def abort(self, error: IsochroneError) -> None:
+        """End the answer that `until_hang_up` runs, with this error."""
+        if self._work is not None and not self._work.done():
+            self._abort_error = error
+            self._work.cancel()
 
     async def _hung_up(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

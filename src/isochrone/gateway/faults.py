@@ -125,7 +125,7 @@ def _explain(text: str, param: str | None, known: list[str]) -> BadRequest:
         got = _WORDS.get(found[2], found[2])
         return BadRequest(f"{named} must be {wanted}, but it is {got}.", fix=f"Send {wanted}.", param=param)
     if found := _LENGTH.match(text):
-        unit = "characters" if found[1] == "str" else "entries"
+        unit = ("character" if found[1] == "str" else "item") + ("" if found[3] == "1" else "s")
         bound = f"{_BOUNDS[found[2]]} {found[3]} {unit}"
         return BadRequest(f"{named} must have {bound}.", fix=f"Send {bound}.", param=param)
     if found := _RANGE.match(text):

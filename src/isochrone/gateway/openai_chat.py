@@ -18,6 +18,7 @@ from .call import Call
 from .chunks import ChunkFrame, usage
 from .deadlines import deadline_of
 from .fields import NUM_TOP_MAX, BodyParser, CommonFields, Refusals, given
+from .limits import Limits
 from .meter import Meter
 
 if TYPE_CHECKING:
@@ -95,12 +96,17 @@ REFUSED: Refusals = {
 PARSER = BodyParser(ChatFields, REFUSED)
 
 
-def to_request(fields: ChatFields, *, id: str, tenant: str, num_messages_max: int, dated: bool = False) -> Request:
+def to_request(fields: ChatFields, *, id: str, tenant: str, limits: Limits, dated: bool = False) -> Request:
     """The body as a request.  Raises BadRequest, which names the field."""
-    if len(fields.messages) > num_messages_max:
+    if len(fields.messages) > limits.num_messages:
         raise BadRequest(
-            f"There are {len(fields.messages)} messages, and this server takes {num_messages_max}.",
+            f"There are {len(fields.messages)} messages, and this server takes {limits.num_messages}.",
             fix="Leave out or sum up the oldest.", param="messages",
+        )  # fmt: skip
+    if given(fields.n, 1) > limits.num_answers:
+        raise BadRequest(
+            f"n is {fields.n}, and this server gives {limits.num_answers} answers at once.",
+            fix="Ask several times.", param="n",
         )  # fmt: skip
     if fields.top_logprobs and not fields.logprobs:
         raise BadRequest(
@@ -149,8 +155,7 @@ async def answer(gateway: Gateway, call: Call) -> None:
     fields: ChatFields = PARSER.parse(await call.body())
     gateway.expect_model(fields.model)
     deadline, dated = deadline_of(call)
-    num_messages_max = gateway.limits.num_messages
-    request = to_request(fields, id=call.id, tenant=call.tenant, num_messages_max=num_messages_max, dated=dated)
+    request = to_request(fields, id=call.id, tenant=call.tenant, limits=gateway.limits, dated=dated)
     work = _streamed if fields.stream else _whole
     await gateway.generate(
         call, lambda meter: work(call, fields, gateway.place.complete(request, deadline), request, meter)

@@ -202,7 +202,7 @@ class Stopping:
         else:
             log.warning("gateway.stopping", in_flight=self._gateway.num_in_flight)
             self._drain.cancel()
-            self._server.should_exit = True
+            self._stop()
 
     def on_started(self, starting: asyncio.Future[None]) -> None:
         """The model is loaded, or cannot be: then there is nothing to serve."""
@@ -213,10 +213,14 @@ class Stopping:
             log.info("gateway.ready")
         else:
             log.error("gateway.failed", error=str(error))
-            self._server.should_exit = True
+            self._stop()
 
     async def _drain_then_stop(self) -> None:
         log.info("gateway.draining", in_flight=self._gateway.num_in_flight, drain_s=self._drain_s)
         if not await self._gateway.drain(self._drain_s):
             log.warning("gateway.drain_late", in_flight=self._gateway.num_in_flight)
+        self._stop()
+
+    def _stop(self) -> None:
+        self._gateway.abort_all()
         self._server.should_exit = True

@@ -19,7 +19,6 @@ from .reader import Reader, num_chars
 
 NUM_CHARS_INLINE = 2_000
 GRACE_S = 1.0
-"""How long past a stated deadline the engine, which enforces it, is waited for before it is taken to hang."""
 T = TypeVar("T")
 
 
@@ -55,10 +54,21 @@ class Local:
 
     model       its public id
     load_reader reads tokenizer and template; called once, in a thread, while the engine loads the weights
+    created_at  Unix time of its file, seconds
+    grace_s     how long past a stated deadline the engine, which enforces it, is waited for before it counts as hung
     """
 
-    def __init__(self, model: str, engine: Engine, load_reader: Callable[[], Reader], *, created_at: int = 0) -> None:
+    def __init__(
+        self,
+        model: str,
+        engine: Engine,
+        load_reader: Callable[[], Reader],
+        *,
+        created_at: int = 0,
+        grace_s: float = GRACE_S,
+    ) -> None:
         self._model, self._created_at = model, created_at
+        self._grace_s = grace_s
         self._engine, self._load_reader = engine, load_reader
         self._reader: Reader | None = None
         self._info: records.EngineInfo | None = None
@@ -140,7 +150,7 @@ class Local:
         prompt = _PromptScores(reader, request, ids)
         early: list[records.Delta] = []  # of answers that began before the prompt's last score came
         async with aclosing(self._engine.submit(submit)) as steps:
-            async for step in _until(steps, deadline.total_at + GRACE_S if request.dated else None):
+            async for step in _until(steps, deadline.total_at + self._grace_s if request.dated else None):
                 early.append(step)
                 if not prompt.is_said:
                     prompted = prompt.push(step)
