@@ -50,7 +50,7 @@ class Rope(Op):
     def reference(self, x: F32, positions: I32, inv_freq: F32) -> F32:
         angle = positions[:, None, None].astype(np.float32) * inv_freq
         cos, sin = np.cos(angle) * np.float32(self.attention_factor), np.sin(angle) * np.float32(self.attention_factor)
-        heads = x.reshape(-1, self.heads, self.head_dim)
+        heads = x.reshape(len(x), self.heads, self.head_dim)
         half = self.rotary_dim // 2
         a, b, rest = heads[..., :half], heads[..., half : 2 * half], heads[..., 2 * half :]
         return np.concatenate([a * cos - b * sin, b * cos + a * sin, rest], axis=-1).reshape(x.shape)

@@ -74,7 +74,7 @@ class Quantise(Op):
         )
 
     def reference(self, x: F32) -> Q8Array:
-        blocks = x.reshape(*x.shape[:-1], -1, BLOCK)
+        blocks = x.reshape(*x.shape[:-1], x.shape[-1] // BLOCK, BLOCK)
         scales = (np.abs(blocks).max(axis=-1) / np.float32(127)).astype(np.float32)
         divisor = np.where(scales == 0, np.float32(1), scales)
         codes = np.clip(np.rint(blocks / divisor[..., None]), -127, 127).astype(np.int8)

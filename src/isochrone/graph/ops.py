@@ -108,7 +108,7 @@ class RmsNorm(Op):
         return pointwise_cost(extents, 4, x) + Cost(weight_bytes=weight.num_bytes(extents))
 
     def reference(self, x: F32, weight: F32) -> F32:
-        grouped = x.reshape(*x.shape[:-1], self.groups, -1)
+        grouped = x.reshape(*x.shape[:-1], self.groups, x.shape[-1] // self.groups)
         normed = grouped / np.sqrt(np.mean(grouped * grouped, axis=-1, keepdims=True) + np.float32(self.eps))
         y: F32 = (normed * weight).reshape(x.shape)
         return y

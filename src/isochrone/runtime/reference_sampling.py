@@ -97,7 +97,7 @@ def draw(logits: F32, choice: Choice) -> int | None:
     weights = np.exp((logits.astype(np.float64) - best) / choice.temperature)
     kept = logits >= _top_k_floor(logits, choice.top_k)
     kept &= logits >= _top_p_floor(logits, weights * kept, choice.top_p)
-    kept &= weights >= choice.min_p
+    kept &= weights >= min(choice.min_p, 1.0)
     cumulative = np.cumsum(weights * kept)
     # Tokens of weight zero never move the sum, so the first to pass it is one that was kept.
     at = int(np.searchsorted(cumulative, choice.uniform * cumulative[-1], side="right"))
