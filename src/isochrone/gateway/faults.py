@@ -90,13 +90,17 @@ def from_validation(error: Exception, known: Iterable[str]) -> BadRequest:
         return BadRequest("The body is nested too deeply.", fix="Send flat JSON, as the API describes.")
     if isinstance(error, UnicodeDecodeError):
         return BadRequest("The body is not UTF-8.", fix="Encode the JSON as UTF-8.")
-    text, _, where = str(error).partition(" - at `$")
+    found = _WHERE.match(str(error))
+    text = found["text"] if found else str(error)
     if not isinstance(error, msgspec.ValidationError):
         return BadRequest(f"The body is not JSON: {text.removeprefix('JSON is malformed: ')}.", fix="Send valid JSON.")
-    param = where.rstrip("`").lstrip(".") or None
+    param = (found["path"].lstrip(".") if found else "") or None
+    if found and found["key"]:
+        return BadRequest(f"{param} has a key that cannot be one of its own.", fix="Correct the key.", param=param)
     return _explain(text, param, list(known))
 
 
+_WHERE = re.compile(r"(?P<text>.*) - at (?P<key>`key` in )?`\$(?P<path>.*)`$", re.DOTALL)
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`$", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`$")
 _TYPE = re.compile(r"Expected `(.+)`, got `(.+)`$")
