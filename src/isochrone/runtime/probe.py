@@ -118,12 +118,11 @@ class Prober:
         item_s = self.per_item_s(self.function(name), [table.address for table in tables])
         return threads * self.kernels[name].num_operations / item_s
 
-    def read(self, memory: mmap.mmap, num_bytes: int, threads: int) -> float:
+    def read(self, address: int, num_bytes: int, threads: int) -> float:
         """Bytes per second when the threads read num_bytes in all, each its own part, again and again."""
         step = 8 * 4 * self.target.lanes
         share = num_bytes // threads // step * step
-        base = np.frombuffer(memory, np.uint8).ctypes.data
-        tables = [_table(base + index * share, _result(), share) for index in range(threads)]
+        tables = [_table(address + index * share, _result(), share) for index in range(threads)]
         item_s = self.per_item_s(self.function("read"), [table.address for table in tables])
         return threads * share / item_s
 
@@ -165,9 +164,9 @@ def measure_machine(
         largest = max((cache.capacity_bytes for cache in caches), default=0)
         num_bytes = limits.memory_bytes or memory_bytes(largest)
         with mmap.mmap(-1, num_bytes) as memory:
-            np.frombuffer(memory, np.uint8)[:: mmap.PAGESIZE] = 1  # untouched pages are all the same page of zeros
-            levels = tuple(_cache_level(prober, memory, cache, counts) for cache in caches)
-            reads = PerThreads(counts, tuple(prober.read(memory, num_bytes, n) for n in counts))
+            address = _touch(memory)
+            levels = tuple(_cache_level(prober, address, num_bytes, cache, counts) for cache in caches)
+            reads = PerThreads(counts, tuple(prober.read(address, num_bytes, n) for n in counts))
     return MachineProfile(
         cpu=cpu_name(),
         isa=target.name,
@@ -291,8 +290,15 @@ def _scaled(counts: Sequence[int], prober: Prober, name: str) -> PerThreads:
     return PerThreads(tuple(counts), tuple(prober.compute(name, n) for n in counts))
 
 
-def _cache_level(prober: Prober, memory: mmap.mmap, cache: Cache, counts: Sequence[int]) -> CacheLevel:
+def _touch(memory: mmap.mmap) -> int:
+    """Write to every page, since untouched ones are all the same page of zeros; the address of the first."""
+    pages = np.frombuffer(memory, np.uint8)
+    pages[:: mmap.PAGESIZE] = 1
+    return pages.ctypes.data
+
+
+def _cache_level(prober: Prober, address: int, num_bytes: int, cache: Cache, counts: Sequence[int]) -> CacheLevel:
     """Half of a cache is read, so that the other half forgives its replacement policy."""
-    half = min(cache.capacity_bytes // 2, len(memory) // max(counts))
-    values = tuple(prober.read(memory, half if cache.is_shared else half * n, n) for n in counts)
+    half = min(cache.capacity_bytes // 2, num_bytes // max(counts))
+    values = tuple(prober.read(address, half if cache.is_shared else half * n, n) for n in counts)
     return CacheLevel(cache.name, cache.capacity_bytes, cache.is_shared, PerThreads(tuple(counts), values))
