@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from isochrone.gateway.serve import Serving, run
+from isochrone.gateway.serve import Serving, serve
 from isochrone.places.local import Local
 from tests.gateway.scripted import ScriptedEngine, read_tokenizer
 
@@ -21,4 +21,4 @@ class StandingEngine(ScriptedEngine):
 
 if __name__ == "__main__":
     place = Local("tiny", StandingEngine(), lambda: read_tokenizer(Path(sys.argv[1])))
-    run(place, Serving(port=0), on_listening=lambda url: print(url, flush=True))
+    serve(place, Serving(port=0), on_listening=lambda url: print(url, flush=True))

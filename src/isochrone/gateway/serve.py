@@ -48,7 +48,7 @@ class Startable(Place, Protocol):
         ...
 
 
-def run(
+def serve(
     place: Startable,
     serving: Serving,
     *,
@@ -113,7 +113,7 @@ async def serve_on(
     predict: Predict | None = None,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
-    """`run`, on a socket and a loop that exist."""
+    """`serve`, on a socket and a loop that exist."""
     logs.set_up(serving.log_level)
     starting = asyncio.ensure_future(place.start())
     await asyncio.sleep(0)  # the engine's process starts here, beside the imports below
