@@ -1,0 +1,134 @@
+"""Who is in the engine: the sequences that wait and run, with their pages and slots.  Moves them, decides nothing."""
+
+from __future__ import annotations
+
+from bisect import insort
+
+from isochrone.runtime.step import RuntimeInfo
+
+from .batch import BatchTables
+from .cache import KVCache
+from .records import Submit
+from .schedule import Standing, rank
+from .sequence import Request, Sequence, order_at
+
+
+class Roster:
+    """Requests by id, their sequences by number, and two lists sorted by rank.
+
+    A running sequence has a slot and pages; a waiting one has neither.
+    """
+
+    def __init__(self, info: RuntimeInfo, num_running_max: int) -> None:
+        self.cache = KVCache(info)
+        self.tables = BatchTables(info, num_running_max)
+        self.requests: dict[int, Request] = {}
+        self.sequences: dict[int, Sequence] = {}
+        self.running: list[Sequence] = []
+        self.waiting: list[Sequence] = []
+        self._num_running_max, self._num_numbered = num_running_max, 0
+
+    def add(self, submit: Submit, num_answer_max: int) -> Request:
+        """Queue the samples of a request.  The first computes the prompt; the others wait for its pages."""
+        request = Request(submit, self.cache.root(submit.tenant), has_begun=bool(submit.resume))
+        self.requests[submit.id] = request
+        begun = {resume.sample: resume.token_ids for resume in submit.resume}
+        for sample in begun or range(submit.sampling.n):
+            self._num_numbered += 1
+            sequence = Sequence.start(request, sample, self._num_numbered, begun.get(sample, []), num_answer_max)
+            sequence.standing.is_held_back = request.leader is not None
+            request.leader = request.leader or sequence
+            request.samples[sample] = sequence
+            self.sequences[sequence.standing.id] = sequence
+            insort(self.waiting, sequence, key=_rank)
+        return request
+
+    def survey(self, now: float) -> list[Standing]:
+        """The waiting, those who could be admitted knowing what the cache would give them."""
+        room = self._num_running_max - len(self.running)
+        for sequence in self.waiting:
+            if room <= 0:
+                break
+            if not sequence.standing.is_held_back and sequence.standing.total_at > now:
+                self.cache.survey(sequence)
+                room -= 1
+        return [s.standing for s in self.waiting]
+
+    def review(self) -> list[Standing]:
+        """The running; when pages are short, knowing what each would set free."""
+        pool = self.cache.pool
+        if pool.num_available < len(self.running):
+            for sequence in self.running:
+                sequence.standing.num_pages_private = pool.num_private(sequence.pages)
+        return [s.standing for s in self.running]
+
+    def admit(self, sequence: Sequence) -> None:
+        """From the queue into the batch."""
+        self.waiting.remove(sequence)
+        self.cache.admit(sequence)
+        self.tables.enter(sequence)
+        insort(self.running, sequence, key=_rank)
+
+    def grow(self, sequence: Sequence) -> None:
+        """One more page."""
+        self.tables.set_page(sequence, sequence.standing.num_pages, self.cache.grow(sequence))
+
+    def register(self, sequence: Sequence) -> None:
+        """Its newly full pages can be shared from now on."""
+        for at in self.cache.register(sequence):
+            self.tables.set_page(sequence, at, sequence.pages[at])
+
+    def begin(self, sequence: Sequence) -> None:
+        """It has its first token: siblings may come, and its rank is that of the whole answer from now on."""
+        request = sequence.request
+        request.has_begun = True
+        if request.leader is sequence:
+            request.leader = None
+            for sibling in request.samples.values():
+                sibling.standing.is_held_back = False
+        deadline_at = order_at(request.submit, has_begun=True)
+        if deadline_at != sequence.standing.order_at:
+            sequence.standing.order_at = deadline_at
+            self.running.sort(key=_rank)
+
+    def requeue(self, sequence: Sequence, *, trusted: bool = True) -> None:
+        """From the batch back into the queue; it will be computed again."""
+        self._leave(sequence, trusted)
+        insort(self.waiting, sequence, key=_rank)
+
+    def remove(self, sequence: Sequence, *, trusted: bool = True) -> None:
+        """Out of the engine."""
+        request = sequence.request
+        if sequence.slot >= 0:
+            self._leave(sequence, trusted)
+        else:
+            self.waiting.remove(sequence)
+        del self.sequences[sequence.standing.id], request.samples[sequence.sample]
+        if request.leader is sequence:
+            _lead_next(sequence)
+        if not request.samples:
+            del self.requests[request.submit.id]
+
+    def drop(self, request: Request) -> None:
+        """All that is left of a request out of the engine."""
+        for sequence in list(request.samples.values()):
+            self.remove(sequence)
+
+    def _leave(self, sequence: Sequence, trusted: bool) -> None:
+        self.running.remove(sequence)
+        self.tables.leave(sequence)
+        self.cache.leave(sequence, trusted=trusted)
+
+
+def _lead_next(leader: Sequence) -> None:
+    """A sample left before it had computed the prompt: the next one does it, and scores what is left to score."""
+    request = leader.request
+    request.leader = next(iter(request.samples.values()), None)
+    if request.leader is not None:
+        request.leader.num_scores, request.leader.num_scored = leader.num_scores, leader.num_scored
+        request.leader.standing.needs_rows = leader.standing.needs_rows
+        request.leader.standing.is_held_back = False
+
+
+def _rank(sequence: Sequence) -> tuple[float, float, int]:
+    return rank(sequence.standing)

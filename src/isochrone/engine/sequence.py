@@ -1,0 +1,137 @@
+"""A sequence: everything about one sample that must survive a failure.  Its KV is only a cache of it."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Sequence as ListLike
+from dataclasses import dataclass, field
+
+from isochrone.budget import DEFAULT_TOTAL_S
+
+from .prefix import child_key
+from .records import FinishReason, Submit, Timing
+from .sampling import Edits, stream_key
+from .schedule import Standing
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """The samples of one Submit that are still wanted.
+
+    leader     the sample that computes the prompt for the others; None once it has
+    has_begun  some sample has (or had) a token
+    """
+
+    submit: Submit
+    root: bytes
+    samples: dict[int, Sequence] = field(default_factory=dict)
+    leader: Sequence | None = None
+    has_begun: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One sample of a request, owned by the engine.
+
+    token_ids   prompt, then answer (an array of i32: slices are bytes that a step can read)
+    num_answer_max  tokens the answer may have;  end_ids: tokens that end it
+    keys        the prefix keys of its full blocks, as far as they were needed
+    pages       its pages in order of position;  slot: its row in the batch tables, -1 while it waits
+    num_scored  positions of the prompt whose successor has been scored;  num_scores: how many there are to score
+    """
+
+    request: Request
+    sample: int
+    standing: Standing
+    token_ids: array[int]
+    num_answer_max: int
+    end_ids: frozenset[int]
+    stream: int
+    edits: Edits | None
+    num_scores: int
+    num_scored: int
+    keys: list[bytes] = field(default_factory=list)
+    pages: list[int] = field(default_factory=list)
+    slot: int = -1
+    num_registered: int = 0
+    num_cached: int = 0
+    num_preempted: int = 0
+    num_lost: int = 0
+    admitted_at: float = 0.0
+    first_token_at: float = 0.0
+
+    @classmethod
+    def start(
+        cls, request: Request, sample: int, number: int, answer_ids: ListLike[int], num_answer_max: int
+    ) -> Sequence:
+        """A sample from its beginning, or after the answer_ids that another engine has delivered."""
+        submit, params = request.submit, request.submit.sampling
+        end_ids = frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else frozenset(submit.eos_ids))
+        edits = Edits(params, submit.prompt_ids, end_ids) if Edits.are_needed(params) else None
+        if edits is not None:
+            for token in answer_ids:
+                edits.push(token)
+        assert params.seed is not None, "the seed is drawn before a sequence is made"
+        num_scores = len(submit.prompt_ids) - 1 if submit.echo_logprobs and request.leader is None else 0
+        standing = Standing(
+            id=number,
+            order_at=order_at(submit, has_begun=bool(answer_ids)),
+            arrived_at=submit.arrived_at,
+            total_at=math.inf if submit.total_at is None else submit.total_at,
+            num_tokens=len(submit.prompt_ids) + len(answer_ids),
+            needs_rows=num_scores > submit.num_scored,
+        )
+        return cls(
+            request, sample, standing, array("i", [*submit.prompt_ids, *answer_ids]), num_answer_max, end_ids,
+            stream_key(params.seed, sample), edits, num_scores, min(num_scores, submit.num_scored),
+        )  # fmt: skip
+
+    @property
+    def num_prompt(self) -> int:
+        return len(self.request.submit.prompt_ids)
+
+    @property
+    def num_answer(self) -> int:
+        return len(self.token_ids) - self.num_prompt
+
+    def block_keys(self, num_blocks: int, page_tokens: int) -> list[bytes]:
+        """The prefix keys of its first full blocks."""
+        while len(self.keys) < num_blocks:
+            begin = len(self.keys) * page_tokens
+            parent = self.keys[-1] if self.keys else self.request.root
+            self.keys.append(child_key(parent, self.token_ids[begin : begin + page_tokens].tobytes()))
+        return self.keys[:num_blocks]
+
+    def num_reusable(self) -> int:
+        """Positions it may take from the cache: the last token is always computed, and so is what must be scored."""
+        num_tokens = len(self.token_ids) - 1
+        return min(num_tokens, self.num_scored) if self.num_scored < self.num_scores else num_tokens
+
+    def push(self, token: int) -> FinishReason | None:
+        """A token was drawn; says whether the answer ends.  A token that ends it does not join it."""
+        if token in self.end_ids:
+            return "stop"
+        self.token_ids.append(token)
+        self.standing.num_tokens += 1
+        if self.edits is not None:
+            self.edits.push(token)
+        return "length" if self.num_answer >= self.num_answer_max else None
+
+    def timing(self, now: float) -> Timing:
+        return Timing(
+            admitted_at=self.admitted_at,
+            first_token_at=self.first_token_at,
+            finished_at=now,
+            num_prompt=self.num_prompt,
+            num_generated=self.num_answer,
+            num_cached=self.num_cached,
+            num_preempted=self.num_preempted,
+        )
+
+
+def order_at(submit: Submit, *, has_begun: bool) -> float:
+    """The deadline that ranks a sequence: of its first token, then of its last."""
+    if not has_begun:
+        return submit.order_at
+    return submit.arrived_at + DEFAULT_TOTAL_S if submit.total_at is None else submit.total_at
