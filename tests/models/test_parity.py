@@ -14,6 +14,7 @@ from isochrone.graph.pipeline import lower
 from isochrone.runtime.reference import run_reference
 
 from .checkpoints import SIZES, arrays, infos, logits_of, make
+from .test_names import gguf_metadata, gguf_names, interleaved
 
 TOLERANCE = 1e-3
 """Largest difference of logits in f32."""
@@ -106,3 +107,49 @@ def test_the_older_spelling_of_rope_reads_the_same():
     new = models.read_config("hf", {"model_type": "llama", **SIZES, **rope(5e5, **LLAMA3)}, {})
     old = {k: v for k, v in LLAMA3.items() if k != "rope_type"} | {"type": "llama3"}
     assert models.read_config("hf", {"model_type": "llama", **SIZES, "rope_theta": 5e5, "rope_scaling": old}, {}) == new
+
+
+GGUF_CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "llama": ("llama", rope(), {}),
+    "llama, biases": ("llama", {**rope(), "attention_bias": True}, {}),
+    "llama, yarn": (
+        "llama",
+        rope(**YARN),
+        {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 16},
+    ),
+    "llama, linear": (
+        "llama",
+        rope(rope_type="linear", factor=2.0),
+        {"rope.scaling.type": "linear", "rope.scaling.factor": 2.0},
+    ),
+    "smollm3": ("smollm3", {**rope(), "num_hidden_layers": 3, "tie_word_embeddings": True}, {}),
+    "qwen2": ("qwen2", rope(), {}),
+    "qwen3": ("qwen3", {**rope(), "head_dim": 16}, {}),
+}
+
+
+@pytest.mark.parametrize("case", GGUF_CASES)
+def test_the_same_weights_under_gguf_names_and_row_order_agree_too(case):
+    arch, overrides, extra = GGUF_CASES[case]
+    model = make(arch, **{"rms_norm_eps": 1e-5, **overrides})
+    ids = np.random.default_rng(3).integers(0, SIZES["vocab_size"], 28).astype(np.int32)
+    stored = as_gguf(arch, arrays(model))
+    read = models.read_config("gguf", gguf_metadata(arch, **extra), infos(stored))
+    names, orders = models.canonical_names("gguf", stored), models.row_orders(read)
+    weights = {name: stored[at][orders[name]] if name in orders else stored[at] for name, at in names.items()}
+    graph = lower(models.build(read, infos(weights)))
+    positions = np.arange(28, dtype=np.int32)
+    inputs = {"token_ids": ids, "positions": positions, "logit_rows": positions}
+    (logits,) = run_reference(graph, inputs, {**weights, **models.derived_weights(read, 28)})
+    assert np.abs(logits - logits_of(model, ids)).max() <= TOLERANCE
+
+
+def as_gguf(arch: str, weights: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Weights as a converter stores them: its names, and q and k in pairs for the Llama kind."""
+    names = gguf_names(arch, list(weights))
+    stored = {}
+    for name, value in weights.items():
+        heads = {"q_proj": 4, "k_proj": 2}.get(name.removesuffix(".bias").rpartition(".")[2])
+        is_paired = heads and arch in ("llama", "smollm3")
+        stored[names[name]] = interleaved(value, heads) if is_paired else value
+    return stored
