@@ -15,8 +15,6 @@ from msgspec import UNSET, Meta
 from isochrone.errors import BadRequest
 from isochrone.places.place import Sampling
 
-from .faults import from_validation
-
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
@@ -102,6 +100,8 @@ class BodyParser:
         try:
             fields = self._decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            from .validation import from_validation  # most servers never need it
+
             raise from_validation(error, self._names) from None
         for name, (neutral, instead) in self._refused.items():
             value = getattr(fields, name)

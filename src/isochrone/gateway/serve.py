@@ -13,17 +13,18 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from isochrone.errors import BadConfig
 from isochrone.places.place import Place
 
-from . import logs
 from .access import Access
-from .app import Gateway
 from .limits import Limits
-from .logs import Log
-from .meter import Predict
+from .logs import Log, set_up
+
+if TYPE_CHECKING:
+    from .app import Gateway
+    from .meter import Predict
 
 log = Log("gateway")
 
@@ -114,9 +115,11 @@ async def serve_on(
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
     """`serve`, on a socket and a loop that exist."""
-    logs.set_up(serving.log_level)
+    set_up(serving.log_level)
     starting = asyncio.ensure_future(place.start())
     await asyncio.sleep(0)  # the engine's process starts here, beside the imports below
+    from .app import Gateway
+
     gateway = Gateway(place, access, limits=serving.limits, predict=predict)
     server = _server(gateway, serving)
     stopping = Stopping(gateway, server, serving.drain_s)

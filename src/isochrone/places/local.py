@@ -246,7 +246,7 @@ def _submit(
             repetition_penalty=sampling.repetition_penalty,
             presence_penalty=sampling.presence_penalty,
             frequency_penalty=sampling.frequency_penalty,
-            logit_bias=dict(sampling.logit_bias),
+            logit_bias=sampling.logit_bias,
             logprobs=request.num_top is not None,
             top_logprobs=request.num_top or 0,
             seed=sampling.seed,

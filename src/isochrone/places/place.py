@@ -6,9 +6,10 @@ and then with `Delta`s.  Nothing here knows HTTP, and nothing here knows how a p
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator
 from typing import Literal, Protocol, TypeAlias
+
+from msgspec import Struct
 
 from isochrone.budget import Deadline
 
@@ -16,8 +17,7 @@ FinishReason: TypeAlias = Literal["stop", "length"]
 """`stop`: the model or a stop string ended the answer.  `length`: max_tokens, the context or the deadline did."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Struct, frozen=True):
     """One turn of a conversation.  role  system, user or assistant"""
 
     role: str
@@ -25,8 +25,7 @@ class Message:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Chat:
+class Chat(Struct, frozen=True):
     """A conversation, to be laid out by the model's own template.
 
     add_generation_prompt  end with the words that make the model answer
@@ -36,16 +35,14 @@ class Chat:
     add_generation_prompt: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Text:
+class Text(Struct, frozen=True):
     """A text to continue as it stands.  add_special  put the model's opening token in front, if it has one"""
 
     text: str
     add_special: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class TokenIds:
+class TokenIds(Struct, frozen=True):
     """Tokens to continue, taken as they are."""
 
     ids: tuple[int, ...]
@@ -54,8 +51,7 @@ class TokenIds:
 Prompt: TypeAlias = Chat | Text | TokenIds
 
 
-@dataclass(frozen=True, slots=True)
-class Sampling:
+class Sampling(Struct, frozen=True):
     """How tokens are drawn.  temperature 0 is greedy; top_k 0, top_p 1 and min_p 0 are off; penalties as OpenAI and
     Hugging Face define them.
 
@@ -69,12 +65,11 @@ class Sampling:
     repetition_penalty: float = 1.0
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logit_bias: dict[int, float] = {}
     seed: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """What a caller wants, whatever dialect it was said in.
 
     id          names it in logs and in the engine
@@ -102,8 +97,7 @@ class Request:
     dated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Scored:
+class Scored(Struct, frozen=True):
     """One token with its log-probability; None for the very first of a prompt, which nothing precedes.
 
     top  alternatives as (text, bytes, log-probability), best first
@@ -115,8 +109,7 @@ class Scored:
     top: tuple[tuple[str, bytes, float], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Prompted:
+class Prompted(Struct, frozen=True):
     """The prompt has been read.  Comes once, before any `Delta`.
 
     text, scored  the prompt itself, when `echo` was asked
@@ -127,8 +120,7 @@ class Prompted:
     scored: tuple[Scored, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Delta:
+class Delta(Struct, frozen=True):
     """What one answer gained.
 
     index          which of the n answers
@@ -145,8 +137,7 @@ class Delta:
     num_cached: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(Struct, frozen=True):
     """A model that a place serves.
 
     context     most tokens of prompt and answer together; None until the place knows
@@ -159,8 +150,7 @@ class Model:
     owner: str = "isochrone"
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(Struct, frozen=True):
     """How busy a place is.  Blocks are of the KV cache; `held` belong to running sequences, `cached` can be evicted."""
 
     num_waiting: int = 0
@@ -171,8 +161,7 @@ class Load:
     num_restarts: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Status:
+class Status(Struct, frozen=True):
     """A place as it is now.  state  `loading`, `ready`, `restarting` or `failed`; why  a sentence when it failed"""
 
     state: Literal["loading", "ready", "restarting", "failed"]
@@ -181,8 +170,7 @@ class Status:
     why: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(Struct, frozen=True):
     """What a million tokens cost there, in US dollars.  Own machines cost nothing more."""
 
     prompt_usd_per_million: float = 0.0
