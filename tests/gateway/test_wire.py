@@ -97,6 +97,18 @@ def test_a_stated_size_over_the_limit_is_refused_before_it_is_sent(server: Serve
     assert (status, error["code"]) == (413, "request_too_large")
 
 
+def test_a_caller_that_sends_all_of_a_too_large_body_reads_why(server: Server) -> None:
+    status, _, answer = server.send("POST", "/v1/completions", b" " * 3_000_000)
+    assert (status, json.loads(answer)["error"]["code"]) == (413, "request_too_large")
+
+
+def test_a_body_that_trickles_after_its_error_is_given_up(server: Server) -> None:
+    with connected(server) as connection:
+        connection.sendall(b"POST /v1/nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000\r\n\r\nx")
+        status, _ = error_of(read_all(connection))  # returns when the server closes
+    assert status == 404
+
+
 def test_a_size_that_is_not_stated_is_counted(server: Server) -> None:
     with connected(server) as connection:
         head = b"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"

@@ -60,6 +60,15 @@ class _Bounded(HttpToolsProtocol):
         super().on_message_complete()
         self._awaits_head, self._num_head_bytes = True, 0
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if self.cycle.more_body:  # answered before the body came (an error): its rest is dropped, but not for ever
+            self.loop.call_later(self.limits.body_s, self._body_is_late, self.cycle)
+
+    def _body_is_late(self, cycle: Any) -> None:
+        if cycle.more_body and self.cycle is cycle:
+            self.transport.close()
+
     def send_400_response(self, msg: str) -> None:
         self._refuse(BadRequest("This is not an HTTP/1.1 request.", fix="Speak HTTP/1.1, without TLS."))
 
