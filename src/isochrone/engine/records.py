@@ -278,7 +278,7 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     load: str
-    arguments: dict[str, str | int | float | bool | list[str] | list[int] | None] = {}
+    arguments: dict[str, str | int | float | bool | list[str | int] | None] = {}
     limits: EngineLimits = EngineLimits()
 
 

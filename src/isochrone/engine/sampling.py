@@ -72,12 +72,13 @@ class Edits:
         self._is_counted: set[int] = set()
         self._tokens, self._factors, self._deltas = np.empty(64, np.int32), np.empty(64, np.float32), np.empty(64)
         for token, bias in params.logit_bias.items():
-            self._deltas[self._at(token)] += bias
+            self._add(token, bias)
         for token in self._end_ids:
-            self._deltas[self._at(token)] += FORBIDDEN
+            self._add(token, FORBIDDEN)
         if self._factor != 1.0:
             for token in prompt_ids:
-                self._factors[self._at(token)] = self._factor
+                at = self._at(token)  # may make the arrays anew
+                self._factors[at] = self._factor
 
     @staticmethod
     def are_needed(params: SamplingParams) -> bool:
@@ -102,7 +103,7 @@ class Edits:
         self._num_answer += 1
         if self._num_answer == self._min_tokens:
             for end in self._end_ids:
-                self._deltas[self._place[end]] -= FORBIDDEN
+                self._add(end, -FORBIDDEN)
         if self._factor == 1.0 and not (self._presence or self._frequency):
             return
         at = self._at(token)
@@ -111,6 +112,10 @@ class Edits:
         if token not in self._is_counted:
             self._is_counted.add(token)
             self._deltas[at] -= self._presence
+
+    def _add(self, token: int, delta: float) -> None:
+        at = self._at(token)
+        self._deltas[at] += delta
 
     def _at(self, token: int) -> int:
         at = self._place.get(token)
