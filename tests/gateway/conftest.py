@@ -32,10 +32,11 @@ class Server:
     """One running gateway.  `call` runs a function on its loop."""
 
     url: str
-    engine: ScriptedEngine
+    engine: Any
     place: Local
     loop: asyncio.AbstractEventLoop
     task: asyncio.Task[None]
+    thread: threading.Thread
     errors: list[BaseException] = field(default_factory=list)
 
     @property
@@ -79,17 +80,17 @@ class Server:
             connection.close()
 
 
-def start_server(tokenizer: Path, serving: Serving, engine_options: dict[str, Any] | None = None) -> Server:
+def start_server(tokenizer: Path, serving: Serving, make_engine: Callable[[], Any] = ScriptedEngine) -> Server:
     ready: list[Server] = []
     is_ready = threading.Event()
 
     async def main() -> None:
-        engine = ScriptedEngine(**(engine_options or {}))
+        engine = make_engine()
         place = Local(MODEL, engine, lambda: read_tokenizer(tokenizer), created_at=1_700_000_000, grace_s=0.05)
         access = Access(serving.host, serving.api_key)
         listener = bind(serving.host, serving.port)
         task = asyncio.ensure_future(serve_on(listener, place, access, serving))
-        server = Server(url_of(listener), engine, place, asyncio.get_running_loop(), task)
+        server = Server(url_of(listener), engine, place, asyncio.get_running_loop(), task, threading.current_thread())
         ready.append(server)
         is_ready.set()
         try:
@@ -105,9 +106,8 @@ def start_server(tokenizer: Path, serving: Serving, engine_options: dict[str, An
 def stop_server(server: Server) -> None:
     if not server.task.done():
         server.loop.call_soon_threadsafe(server.task.cancel)
-    for thread in threading.enumerate():
-        if thread.daemon and thread is not threading.current_thread():
-            thread.join(0)
+    server.thread.join(20)
+    assert not server.thread.is_alive()
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from openai import OpenAI
 from isochrone.errors import BadModel, DeadlineExceeded, EngineDied, IsochroneError, Overloaded, SequenceFailed
 from isochrone.gateway.serve import Serving
 from tests.gateway.conftest import MODEL, Server, start_server
+from tests.gateway.scripted import ScriptedEngine
 
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "The quick"}], "max_tokens": 20}
 
@@ -82,6 +83,8 @@ def test_a_model_that_cannot_be_loaded_ends_the_server_with_its_reason(
     tokenizer_directory: Path, wait_for: Callable[[Callable[[], bool]], None]
 ) -> None:
     error = BadModel("The file is cut off.", fix="Pull it again.")
-    server = start_server(tokenizer_directory, Serving(port=0, log_level="critical"), {"load_error": error})
+    server = start_server(
+        tokenizer_directory, Serving(port=0, log_level="critical"), lambda: ScriptedEngine(load_error=error)
+    )
     wait_for(lambda: bool(server.errors))
     assert server.errors == [error] and server.engine.closed.is_set()
