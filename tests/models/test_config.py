@@ -89,6 +89,22 @@ def test_the_divisors_of_a_gguf_file_are_llama3_scaling():
             models.derived_weights(read, 64, {"rope_freqs": wrong})
 
 
+@pytest.mark.parametrize(
+    ("scaling", "context_max"),
+    [
+        ({"type": "linear", "factor": 4.0}, 256),
+        ({"type": "dynamic", "factor": 2.0}, 128),
+        ({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}, 256),
+        ({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}, 64),
+        (LLAMA3, 64),
+        (None, 64),
+    ],
+)
+def test_a_scaling_says_how_far_the_context_may_be_stretched(scaling, context_max):
+    read = config("llama", rope_scaling=scaling)
+    assert (read.context, read.context_max) == (64, context_max)
+
+
 def test_longrope_of_a_gguf_file_picks_by_the_context_that_is_served():
     extra = {"rope.scaling.type": "longrope", "rope.scaling.original_context_length": 16}
     read = read_gguf("llama", **extra)

@@ -138,6 +138,18 @@ class ModelConfig:
             raise BadModel(f"The model says rms_eps is {self.rms_eps}.", fix=FIX)
         self._check_choices()
 
+    @property
+    def context_max(self) -> int:
+        """Positions that it can be served with: `context`, or as far as its rope scaling stretches beyond."""
+        match self.rope.scaling:
+            case "linear" | "dynamic":
+                stretched = int(self.context * self.rope.factor)
+            case "yarn":
+                stretched = int(self.rope.original_context * self.rope.factor)
+            case _:  # the others state the stretched context itself
+                stretched = self.context
+        return min(max(self.context, stretched), LIMITS["context"])
+
     def _check_choices(self) -> None:
         windows, turned = self.choices.windows, self.choices.rope_layers
         if len(windows) != self.num_layers or len(turned) != self.num_layers:
