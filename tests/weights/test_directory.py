@@ -10,7 +10,8 @@ from numpy.testing import assert_array_equal
 
 from isochrone.errors import BadConfig, BadModel
 from isochrone.graph.formats import FORMATS
-from isochrone.weights import dequantise, fingerprint, open_checkpoint
+from isochrone.weights import fingerprint, open_checkpoint
+from isochrone.weights.dequantise import dequantise
 from isochrone.weights.form import choose_formats, converted_rows, pack_tensor
 from isochrone.weights.pack import num_tiles, packed_bytes, unpack_rows
 from tests.weights.make import safetensors_bytes, small_safetensors

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from isochrone.graph.formats import FORMATS, Plain, Quantised, WeightFormat
-from isochrone.weights import dequantise
 from isochrone.weights.blocks import row_bytes, row_items, split
+from isochrone.weights.dequantise import dequantise
 from isochrone.weights.form import narrow
 from isochrone.weights.pack import num_tiles, pack_plain, pack_rows, packed_bytes, unpack_rows
 from isochrone.weights.quantise import quantise_rows

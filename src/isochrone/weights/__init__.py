@@ -1,7 +1,22 @@
-"""Checkpoints from disk to kernel layouts: readers, packing, and the local store that pulls and verifies."""
+"""Checkpoints from disk to kernel layouts: readers, packing, and the local store that pulls and verifies.
 
-from .checkpoint import Checkpoint, TokenizerSource, fingerprint, open_checkpoint
-from .dequantise import dequantise
-from .tensor import StoredTensor
+The names below are imported when they are used: whoever only asks what is here (`here`, `catalogue`) loads no NumPy.
+"""
 
-__all__ = ["Checkpoint", "StoredTensor", "TokenizerSource", "dequantise", "fingerprint", "open_checkpoint"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .checkpoint import Checkpoint, TokenizerSource, fingerprint, open_checkpoint
+    from .tensor import StoredTensor
+
+__all__ = ["Checkpoint", "StoredTensor", "TokenizerSource", "fingerprint", "open_checkpoint"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        home = ".tensor" if name == "StoredTensor" else ".checkpoint"
+        return getattr(import_module(home, __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

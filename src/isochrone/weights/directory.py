@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadModel
+from .here import INDEX, SINGLE
 from .mapping import MappedFile
 from .safetensors import SafetensorsFile, parse_json, read_safetensors
 from .tensor import StoredTensor
@@ -16,7 +17,6 @@ from .tensor import StoredTensor
 CONFIG_BYTES_MAX = 1 << 26
 """Longest JSON or text file that is read: the index of a large model has some megabytes."""
 NUM_SHARDS_MAX = 4096
-INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,34 +3,14 @@
 from __future__ import annotations
 
 import io
-import json
-import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..errors import BadModel, NotAllowed, NotFound, Unreachable
-from .directory import INDEX, SINGLE
 from .index import Report
 
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}(:[\w./-]{1,200}\.gguf)?")
-"""owner/name, or owner/name:file.gguf."""
 _PATTERNS = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "README.md"]
-
-
-def find_in_hub_cache(name: str) -> Path | None:
-    """A hub model that is whole in the shared cache, or None.  Imports nothing: a warm start takes this road."""
-    repository, _, file = name.partition(":")
-    folder = _cache_dir() / ("models--" + repository.replace("/", "--"))
-    try:
-        revision = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    snapshot = folder / "snapshots" / revision
-    if file:
-        return snapshot / file if (snapshot / file).is_file() else None
-    return snapshot if _is_whole(snapshot) else None
 
 
 def pull_from_hub(name: str, report: Report) -> Path:
@@ -58,24 +38,6 @@ def fetch_hub_file(repository: str, file: str, report: Report) -> Path:
     """One file of a repository, in the shared cache.  Raises as `pull_from_hub`."""
     bars = _bars(report)
     return Path(_asked(repository, lambda hub: hub.hf_hub_download(repository, file, tqdm_class=bars)))
-
-
-def _cache_dir() -> Path:
-    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
-    return Path(os.environ.get("HF_HUB_CACHE") or Path(home) / "hub").expanduser()
-
-
-def _is_whole(snapshot: Path) -> bool:
-    """Config and every weight file are there; a broken pull leaves some of them out."""
-    if not (snapshot / "config.json").is_file():
-        return len(list(snapshot.glob("*.gguf"))) == 1
-    if (snapshot / SINGLE).is_file():
-        return True
-    try:
-        shards = set(json.loads((snapshot / INDEX).read_bytes())["weight_map"].values())
-        return all((snapshot / shard).is_file() for shard in shards)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return False
 
 
 def _asked(name: str, ask: Callable[[Any], Any]) -> Any:

