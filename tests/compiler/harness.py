@@ -113,3 +113,18 @@ def assert_same_bits(a: np.ndarray, b: np.ndarray) -> None:
     assert a.dtype == b.dtype and a.shape == b.shape
     different = np.flatnonzero(a.reshape(-1).view(np.uint8) != b.reshape(-1).view(np.uint8))
     assert not different.size, f"{different.size} bytes differ, first at {different[0]} of {a.nbytes}"
+
+
+def table(words: dict[int, object]) -> list[object]:
+    """An argument table from its words by index."""
+    return [words.get(index, 0) for index in range(1 + max(words))]
+
+
+def same_bits_interpreted(bench: Bench, spec: Spec, target: Target, items: int, out: str = "out") -> np.ndarray:
+    """Run compiled and interpreted from the same start; the result, which is the same."""
+    before = {name: array.copy() for name, array in bench.arrays.items()}
+    compiled_out = bench.run(spec, target, items, out)
+    for name, array in bench.arrays.items():
+        array[...] = before[name]
+    assert_same_bits(compiled_out, bench.interpret(spec, target, items, out))
+    return compiled_out
