@@ -137,6 +137,8 @@ def test_longrope_of_a_gguf_file_picks_by_the_context_that_is_served():
         ({"rope_scaling": {**LLAMA3, "original_max_position_embeddings": 1}}, "stretches a context of 1"),
         ({"rope_scaling": {"type": "longrope", "long_factor": [1], "short_factor": "a"}}, "short_factor is 'a'"),
         ({"partial_rotary_factor": 0.5}, "turns only 0.5"),
+        ({"rope_parameters": {"full_attention": {"rope_theta": 1e6}}}, "differs between layers"),
+        ({"quantization_config": {"quant_method": "gptq"}}, "quantised in a way"),
         ({"tie_word_embeddings": 1}, "tie_word_embeddings is 1, not true or false"),
     ],
     ids=str,

@@ -8,7 +8,7 @@ from typing import Protocol
 from .activations import Activation
 from .formats import WeightFormat
 from .ir import Graph, Node, Op, Tensor
-from .ops import Add, Attend, Embed, Gated, GatherRows, Input, Linear, RmsNorm, Rope, Scale, Slice, Weight
+from .ops import Add, Attend, Embed, Gated, GatherRows, Input, InputName, Linear, RmsNorm, Rope, Scale, Slice, Weight
 
 
 class TensorInfo(Protocol):
@@ -43,9 +43,9 @@ class Builder:
         nodes.append(Node(op, inputs, output, name))
         return len(nodes) - 1
 
-    def input(self, name: str) -> int:
-        """One of token_ids, positions and logit_rows."""
-        op = Input(name)  # type: ignore[arg-type]
+    def input(self, name: InputName) -> int:
+        """What a step brings."""
+        op = Input(name)
         return self._leaf(op, op.shape(), name)
 
     def weight(self, name: str) -> int:

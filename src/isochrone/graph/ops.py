@@ -18,11 +18,14 @@ from .ir import ROWS, TOKENS, Cost, Extents, Op, Tensor, expect, op, pointwise_c
 
 __all__ = [
     "Add", "Attend", "Cache", "Embed", "Exchange", "FusedLinear", "GatherRows", "Gated", "GatedLinear", "GeluTanh",
-    "Input", "Linear", "Mul", "Q8Array", "Quantise", "RmsNorm", "Rope", "Scale", "Silu", "Slice", "Weight",
+    "Input", "InputName", "Linear", "Mul", "Q8Array", "Quantise", "RmsNorm", "Rope", "Scale", "Silu", "Slice", "Weight",
 ]  # fmt: skip
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
+
+
+InputName = Literal["token_ids", "positions", "logit_rows"]
 
 
 @op("leaf")
@@ -45,7 +48,7 @@ class Weight(Op):
 class Input(Op):
     """What a step brings: token_ids and positions [tokens], logit_rows [rows] (indices of tokens)."""
 
-    name: Literal["token_ids", "positions", "logit_rows"]
+    name: InputName
 
     def shape(self) -> Tensor:
         return Tensor((ROWS if self.name == "logit_rows" else TOKENS,), "i32", "io")

@@ -32,6 +32,10 @@ class Fields:
             raise self._wrong(key, value, "a mapping")
         return Fields(value, f"{key} of {self.source}")
 
+    def has_nested(self) -> bool:
+        """Whether any value is a mapping itself."""
+        return any(isinstance(value, Mapping) for value in self._values.values())
+
     def has(self, key: str) -> bool:
         """Whether the key is there and not null."""
         return self._values.get(self._prefix + key) is not None

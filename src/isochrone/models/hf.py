@@ -19,6 +19,7 @@ def read_hf(raw: Mapping[str, Any]) -> ModelConfig:
     """Raises BadModel for a config that is of no known family, incomplete, or at odds with itself."""
     fields = Fields(raw, "config.json")
     family = by_model_type(fields.text("model_type"))
+    _expect_plain_weights(fields)
     num_layers = check_num_layers(fields.integer("num_hidden_layers"))
     num_heads, hidden_size = fields.integer("num_attention_heads"), fields.integer("hidden_size")
     if num_heads < 1:
@@ -45,6 +46,14 @@ def read_hf(raw: Mapping[str, Any]) -> ModelConfig:
     )
 
 
+def _expect_plain_weights(fields: Fields) -> None:
+    if fields.has("quantization_config"):
+        raise BadModel(
+            "The checkpoint's weights are quantised in a way that only GGUF files may be (quantization_config).",
+            fix="Use the model's unquantised checkpoint with --weights int8 or int4, or a GGUF file of it.",
+        )
+
+
 def _activation(fields: Fields) -> Activation:
     name = fields.text("hidden_act", "silu")
     if name not in _ACTIVATIONS:
@@ -55,6 +64,8 @@ def _activation(fields: Fields) -> Activation:
 def _rope(fields: Fields, family: Family, context: int) -> RopeConfig:
     """Both spellings: `rope_theta` beside `rope_scaling` (before transformers 5), and `rope_parameters`."""
     scaled = fields.under("rope_parameters" if fields.has("rope_parameters") else "rope_scaling")
+    if scaled.has_nested():
+        raise BadModel(f"{scaled.source} differs between layers, which no family here does.", fix=FIX)
     theta = scaled.number("rope_theta", fields.number("rope_theta", family.theta))
     kind = scaled.text("rope_type", scaled.text("type", "default"))
     share = scaled.number("partial_rotary_factor", fields.number("partial_rotary_factor", 1.0))
