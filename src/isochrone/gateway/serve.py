@@ -118,16 +118,13 @@ async def serve_on(
     set_up(serving.log_level)
     starting = asyncio.ensure_future(place.start())
     await asyncio.sleep(0)  # the engine's process starts here, beside the imports below
-    from .app import Gateway
-
-    gateway = Gateway(place, access, limits=serving.limits, predict=predict)
-    server = _server(gateway, serving)
-    stopping = Stopping(gateway, server, serving.drain_s)
-    starting.add_done_callback(stopping.on_started)
+    stopping = Stopping(serving.drain_s)
     try:
         with stopping.signals():
             if on_listening is not None:
                 on_listening(url_of(listener))
+            gateway, server = _server(place, access, serving, predict)
+            stopping.attach(gateway, server, starting)
             log.info("gateway.listening", url=url_of(listener))
             await server.serve(sockets=[listener])
     finally:
@@ -145,11 +142,14 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _server(gateway: Gateway, serving: Serving) -> Any:
+def _server(place: Place, access: Access, serving: Serving, predict: Predict | None) -> tuple[Gateway, Any]:
     from uvicorn.config import Config
     from uvicorn.server import Server
 
+    from .app import Gateway
     from .protocol import protocol_class
+
+    gateway = Gateway(place, access, limits=serving.limits, predict=predict)
 
     class SignalFreeServer(Server):
         """Signals are ours: a drain must go on answering `/health` and `/ready`."""
@@ -172,15 +172,23 @@ def _server(gateway: Gateway, serving: Serving) -> Any:
         timeout_keep_alive=int(serving.limits.idle_s),
         timeout_graceful_shutdown=1,
     )
-    return SignalFreeServer(config)
+    return gateway, SignalFreeServer(config)
 
 
 class Stopping:
     """Serving -> draining -> stopped: the first signal drains, the second (or the drain's end) stops."""
 
-    def __init__(self, gateway: Gateway, server: Any, drain_s: float) -> None:
-        self._gateway, self._server, self._drain_s = gateway, server, drain_s
+    _gateway: Gateway
+    _server: Any
+
+    def __init__(self, drain_s: float) -> None:
+        self._drain_s = drain_s
         self._drain: asyncio.Task[None] | None = None
+
+    def attach(self, gateway: Gateway, server: Any, starting: asyncio.Future[None]) -> None:
+        """What to stop.  Must come before the loop next turns, since signals come through the loop."""
+        self._gateway, self._server = gateway, server
+        starting.add_done_callback(self._on_started)
 
     @contextlib.contextmanager
     def signals(self) -> Iterator[None]:
@@ -189,7 +197,7 @@ class Stopping:
         taken = []
         for number in (signal.SIGTERM, signal.SIGINT):
             with contextlib.suppress(ValueError, RuntimeError):
-                loop.add_signal_handler(number, self.on_signal)
+                loop.add_signal_handler(number, self._on_signal)
                 taken.append(number)
         try:
             yield
@@ -199,7 +207,7 @@ class Stopping:
             if self._drain is not None:
                 self._drain.cancel()
 
-    def on_signal(self) -> None:
+    def _on_signal(self) -> None:
         if self._drain is None:
             self._drain = asyncio.ensure_future(self._drain_then_stop())
         else:
@@ -207,7 +215,7 @@ class Stopping:
             self._drain.cancel()
             self._stop()
 
-    def on_started(self, starting: asyncio.Future[None]) -> None:
+    def _on_started(self, starting: asyncio.Future[None]) -> None:
         """The model is loaded, or cannot be: then there is nothing to serve."""
         if starting.cancelled():
             return

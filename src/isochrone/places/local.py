@@ -94,19 +94,20 @@ class Local:
 
     async def start(self) -> None:
         """Load tokenizer and model, side by side.  Raises what made that impossible."""
-        engine = asyncio.ensure_future(self._engine.start())
+        text = asyncio.ensure_future(self._load_text())
         try:
-            await asyncio.sleep(0)  # its process starts first: it has more to do
-            self._reader = await self._run_aside(self._load_reader)
-            warm = asyncio.ensure_future(self._run_aside(self._reader.tokenizer.warm))
-            self._info = await engine
-            await warm
+            self._info = await self._engine.start()  # its process starts before this first gives way
+            await text
         except IsochroneError as error:
             self._error = error
             raise
         finally:
-            engine.cancel()
+            text.cancel()
             self._settled.set()
+
+    async def _load_text(self) -> None:
+        self._reader = await self._run_aside(self._load_reader)
+        await self._run_aside(self._reader.tokenizer.warm)
 
     def status(self) -> Status:
         stats = self._engine.stats
