@@ -21,8 +21,10 @@ from isochrone.graph.printing import format_graph
 from isochrone.graph.summary import format_summary, summarise
 from isochrone.models import Stored, build, canonical_names, read_config
 from isochrone.units import format_bytes, format_count
-from isochrone.weights import Checkpoint, open_checkpoint, store
+from isochrone.weights import Checkpoint, open_checkpoint
 from isochrone.weights.form import choose_formats
+
+from .reading import locate
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +136,7 @@ def inspect(model: str, stage: str, settings: Settings) -> Shown:
 
     Raises NotFound, BadModel, BadConfig; Unsupported where no target fits.
     """
-    path = store.resolve(model, offline=settings.offline)
+    path = locate(model, offline=settings.offline)
     return STAGES[stage](Inspection(model, open_checkpoint(path), settings))
 
 

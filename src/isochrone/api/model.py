@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from isochrone.config import Settings
     from isochrone.engine.engine import Engine
     from isochrone.engine.records import Delta, Submit
+    from isochrone.runtime.step import Runtime
     from isochrone.text import Tokenizer
 
 Prompt: TypeAlias = "str | Sequence[Mapping[str, str]]"
@@ -75,15 +76,13 @@ def load(model: str | os.PathLike[str], **settings: str | int | float | bool) ->
 def open_model(model: str, settings: Settings) -> Model:
     """`load`, with settings that are resolved already."""
     from isochrone.engine.engine import Engine
-    from isochrone.runtime.load import load_runtime
-    from isochrone.weights import store
 
-    from .loading import runtime_arguments
-    from .reading import read_tokenizer
+    from .loading import load_model, loading_of
+    from .reading import locate, read_tokenizer
 
-    path = store.resolve(model, offline=settings.offline)
-    runtime = load_runtime(**runtime_arguments(path, settings))
-    return Model(model, read_tokenizer(path), Engine(runtime))
+    path = locate(model, offline=settings.offline)
+    runtime = load_model(**loading_of(path, settings))
+    return Model(model, read_tokenizer(path), Engine(runtime), runtime)
 
 
 class Stream(Iterator[str]):
@@ -118,15 +117,15 @@ class Stream(Iterator[str]):
 class Model:
     """A loaded model.  Made by `load`; use it as a context, or call `close`."""
 
-    def __init__(self, name: str, license: str | None, tokenizer: Tokenizer, engine: Engine) -> None:
-        self.name, self.license = name, license
-        self._tokenizer, self._engine = tokenizer, engine
+    def __init__(self, name: str, tokenizer: Tokenizer, engine: Engine, runtime: Runtime) -> None:
+        self.name = name
+        self._tokenizer, self._engine, self._runtime = tokenizer, engine, runtime
         self._next_id = 1
 
     @property
     def context(self) -> int:
         """Most tokens of prompt and answer together."""
-        return self._engine.info.context
+        return self._engine.info.num_sequence_tokens_max
 
     def __enter__(self) -> Model:
         return self
@@ -136,7 +135,7 @@ class Model:
 
     def close(self) -> None:
         """Stop the workers and give the memory back."""
-        self._engine.close()
+        self._runtime.close()
 
     def complete(
         self, prompt: Prompt, *, max_tokens: int | None = None, temperature: float = 0.0, top_k: int = 0,
@@ -204,8 +203,7 @@ class Model:
                     if piece:
                         yield piece
         finally:
-            if reason is None or reason == "stop":
-                self._engine.cancel(request.id)
+            self._engine.cancel(request.id)  # left early, or ended by a stop text; a finished one is unknown by now
         now = time.monotonic()
         yield Completion(
             text, reason, len(request.prompt_ids), num_cached, num_tokens, first_at - request.arrived_at,

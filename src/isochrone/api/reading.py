@@ -1,4 +1,4 @@
-"""A model's tokenizer, from its cached table when there is one."""
+"""Where a model lies, and its tokenizer from the cached table when there is one."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ from isochrone import paths
 
 if TYPE_CHECKING:
     from isochrone.text import Tokenizer
+
+
+def locate(model: str, *, offline: bool) -> Path:
+    """Where a model is on this machine, pulled first if it has to be.  Raises NotFound, Unreachable, BadModel."""
+    from isochrone.weights import here
+
+    found = here.find(model)
+    if found is not None:
+        return found
+    from isochrone.weights import store  # a warm start never pays for what pulling needs
+
+    return store.pull(model, offline=offline)
 
 
 def read_tokenizer(path: Path) -> Tokenizer:

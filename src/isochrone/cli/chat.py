@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -28,7 +29,7 @@ def command(model: str, system: str | None, answer: dict[str, Any], as_json: boo
 
     messages = [{"role": "system", "content": system}] if system else []
     with open_model(model, settings_from(flags)) as loaded:
-        note(f"{loaded.name}, licence {loaded.license or 'not stated'}, context {loaded.context}. Ctrl-D ends.")
+        note(f"{loaded.name}, context {loaded.context}. Ctrl-D ends.")
         while (said := _said()) is not None:
             messages.append({"role": "user", "content": said})
             messages.append({"role": "assistant", "content": _answer(loaded, messages, answer, as_json)})
@@ -40,7 +41,7 @@ def _said() -> str | None:
 
     while True:
         try:
-            line = input("> " if click.get_text_stream("stdin").isatty() else "").strip()
+            line = input("> " if sys.stdin.isatty() else "").strip()
         except EOFError:
             return None
         if line:

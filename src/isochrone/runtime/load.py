@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import paths
-from ..compiler.cache import library_for, source_hash
+from ..compiler.cache import find_library, library_for, source_hash
 from ..compiler.isa import Target, choose_target
 from ..compiler.plan import Plan
 from ..compiler.table import PAGE_TOKENS
 from ..errors import BadConfig, OutOfMemory
+from ..memory import free_bytes
 from ..units import format_bytes
 from ..weights.checkpoint import checkpoint_file, fingerprint
 from ..weights.packed import Packed, open_or_pack, open_packed, packed_path
@@ -77,16 +78,26 @@ def load_runtime(
     Raises NotFound, BadModel, BadConfig, MissingExtra, OutOfMemory, Unsupported.
     """
     prepared = prepare(Path(path), weights=weights, context=context, isa=isa, report=report)
-    report("compile", 0, 1)
-    library = library_for(prepared.plan.kernels, prepared.target, paths.cache_dir() / "kernels")
-    report("compile", 1, 1)
+    library = _library(prepared, paths.cache_dir() / "kernels", report)
     chosen, num_pages = size_cache(
-        prepared.plan.page_bytes, prepared.context, context is not None, kv_memory_bytes, free_memory_bytes()
+        prepared.plan.page_bytes, prepared.context, context is not None, kv_memory_bytes, free_bytes()
     )
     return CpuRuntime(
         prepared.plan, library, prepared.weights, prepared.frequencies, context=chosen, num_pages=num_pages,
         num_threads=threads or usable_cores(),
     )  # fmt: skip
+
+
+def _library(prepared: Prepared, directory: Path, report: Report) -> Path:
+    """The compiled kernels; a cached library is worth no report."""
+    kernels, target = prepared.plan.kernels, prepared.target
+    found = find_library(kernels, target, directory)
+    if found is not None:
+        return found
+    report("compile", 0, 1)
+    library = library_for(kernels, target, directory)
+    report("compile", 1, 1)
+    return library
 
 
 def prepare(
@@ -163,30 +174,15 @@ def _frequencies(file: Path, context: int) -> dict[str, F32]:
     return models.derived_weights(config, context, _factors(checkpoint, names))
 
 
-def free_memory_bytes() -> int:
-    """Memory that can be taken without swapping: what the system has free, within the cgroup's limit."""
-    free = 0
-    with open("/proc/meminfo", encoding="ascii") as lines:
-        for line in lines:
-            if line.startswith("MemAvailable:"):
-                free = int(line.split()[1]) * 1024
-    try:
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-    except (OSError, ValueError):
-        return free
-    return free if limit == "max" else max(0, min(free, int(limit) - used))
-
-
 def size_cache(
-    page_bytes: int, context: int, is_context_fixed: bool, kv_memory_bytes: int | None, free_bytes: int
+    page_bytes: int, context: int, is_context_fixed: bool, kv_memory_bytes: int | None, num_bytes_free: int
 ) -> tuple[int, int]:
     """(context served, pages of the KV cache).
 
     A context that was asked for must fit; the model's own is cut to what memory allows.
     Raises OutOfMemory, naming what would fit.
     """
-    budget = kv_memory_bytes if kv_memory_bytes is not None else int(free_bytes * KV_SHARE)
+    budget = kv_memory_bytes if kv_memory_bytes is not None else int(num_bytes_free * KV_SHARE)
     pages_of_context = -(-context // PAGE_TOKENS)
     num_pages = budget // page_bytes
     if kv_memory_bytes is None:

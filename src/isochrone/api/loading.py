@@ -1,0 +1,76 @@
+"""How a model is brought into memory, with settings as plain data: the same for an engine process and for this one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+if TYPE_CHECKING:
+    from isochrone.config import Settings
+    from isochrone.runtime.cpu import CpuRuntime
+
+
+class Loading(TypedDict):
+    """Arguments of `load_model`: what a record to an engine process can carry."""
+
+    path: str
+    weights: str
+    context: int | None
+    kv_memory_bytes: int | None
+    threads: int | None
+    isa: str | None
+    pack: str | None
+    cache_limit_bytes: int
+
+
+def loading_of(path: Path, settings: Settings) -> Loading:
+    """How the model at `path` is to be loaded."""
+    return Loading(
+        path=str(path), weights=settings.weights, context=settings.context, kv_memory_bytes=settings.kv_memory_bytes,
+        threads=settings.threads, isa=settings.isa, pack=settings.pack, cache_limit_bytes=settings.cache_limit_bytes,
+    )  # fmt: skip
+
+
+def load_model(
+    path: str, weights: str, context: int | None, kv_memory_bytes: int | None, threads: int | None, isa: str | None,
+    pack: str | None, cache_limit_bytes: int,
+) -> CpuRuntime:  # fmt: skip
+    """Install the pack if there is one, load, and keep the cache within its limit.  Progress goes to stderr.
+
+    Raises NotFound, BadModel, BadConfig, MissingExtra, OutOfMemory, Unsupported.
+    """
+    from isochrone.runtime.load import load_runtime
+
+    if pack is not None:
+        from .packs import install_pack
+
+        install_pack(Path(pack))
+    report = Progress()
+    runtime = load_runtime(
+        path, weights=weights, context=context, kv_memory_bytes=kv_memory_bytes, threads=threads, isa=isa, report=report
+    )
+    if report.has_made_something:
+        from isochrone.weights.packed import evict_packed
+
+        evict_packed(cache_limit_bytes)
+    return runtime
+
+
+class Progress:
+    """Says on stderr what a first start is making; a warm start says nothing."""
+
+    def __init__(self) -> None:
+        self.has_made_something = False
+        self._last = ""
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        percent = 100 * done // max(1, total)
+        line = f"{what}: {percent} %"
+        if line == self._last or percent % 10:
+            return
+        self._last, self.has_made_something = line, True
+        end = "\n" if done >= total or not sys.stderr.isatty() else "\r"
+        os.write(2, f"{line}{end}".encode())
+
