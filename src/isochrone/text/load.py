@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from isochrone.errors import NotFound
 
 from .table import Table
-from .tokenizer import Tokenizer, load_library
+from .tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # reading a checkpoint is for the first start only; later ones import none of it
     from .spec import TokenizerSpec
@@ -73,9 +73,7 @@ def _mapped(path: str, key: str) -> Table | None:
 def _packed(source: Source, key: str | None) -> bytes:
     from .packing import pack
 
-    data = pack(_spec(source), key)
-    load_library(Table(memoryview(data)).sections["library"])  # refuse a broken tokenizer now, not at a first request
-    return data
+    return pack(_spec(source), key)
 
 
 def _spec(source: Source) -> TokenizerSpec:

@@ -10,15 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from isochrone.errors import BadModel
-
 from .decoding import BYTE_OF_LETTER, decoding_from_json
 from .spec import TokenizerSpec
 from .table import ABSENT, ADDED, MAGIC, ORDINARY, PREFIX, SPECIAL
+from .tokenizer import load_library
 
 
 def pack(spec: TokenizerSpec, key: str | None = None) -> bytes:
     """The table of a tokenizer, good while `key` is the same. Raises BadModel when the tokenizer contradicts itself."""
+    library = _json(spec.library)
+    load_library(library)  # refuses what is broken now, not at a first request; below, its form is known to be sound
     added = frozenset(entry.get("id") for entry in spec.library.get("added_tokens", ()))
     texts = [_utf8(token) for token in spec.tokens]
     kinds = bytes(
@@ -36,7 +37,7 @@ def pack(spec: TokenizerSpec, key: str | None = None) -> bytes:
         "merge_pairs": array("Q", order).tobytes(),
         "merge_ranks": array("Q", [pairs[pair] for pair in order]).tobytes(),
         "splitter": _json(_splitter(spec, added)) if pairs else b"",
-        "library": _json(spec.library),
+        "library": library,
     }
     facts = {
         "key": key, "bos_id": spec.bos_id, "eos_ids": spec.eos_ids, "chat_template": spec.chat_template,
@@ -56,18 +57,11 @@ def _can_merge(model: Mapping[str, Any]) -> bool:
 
 
 def _merges(spec: TokenizerSpec) -> dict[int, int]:
+    """Pair of ids -> rank and merged id. The library has checked that each merge joins known tokens into a known one."""
     vocabulary, found = spec.library["model"]["vocab"], {}
     for rank, merge in enumerate(spec.library["model"].get("merges", ())):
         left, right = merge.split(" ", 1) if isinstance(merge, str) else merge
-        try:
-            pair = vocabulary[left] << 32 | vocabulary[right]
-            found[pair] = rank << 32 | vocabulary[left + right]
-        except KeyError as error:
-            raise BadModel(
-                f"Merge {rank} of the tokenizer, {left!r} with {right!r}, needs token {error.args[0]!r}, "
-                "which is not in its vocabulary.",
-                fix="Download the model again.",
-            ) from error
+        found[vocabulary[left] << 32 | vocabulary[right]] = rank << 32 | vocabulary[left + right]
     return found
 
 
