@@ -30,6 +30,12 @@ def widen(format: Plain, raw: U8) -> F32:
 
 def values_of(format: Quantised, parts: Parts) -> F32:
     """f32 [rows, k] of rows taken apart: `scale · (code - zero) + minimum`, each step rounded to f32."""
+    # Scales that are not finite give values that are not, quietly: whoever runs the model sees and says it.
+    with np.errstate(invalid="ignore", over="ignore"):
+        return _values(format, parts)
+
+
+def _values(format: Quantised, parts: Parts) -> F32:
     rows, k = parts.codes.shape
     codes = parts.codes.reshape(rows, -1, format.sub)
     if format.codebook is not None:

@@ -33,10 +33,10 @@ def find(name: str) -> Path | None:
         path = target_of(CATALOGUE[name])
         return path if is_here(CATALOGUE[name], path) else None
     if name and "\0" not in name and _is_path(name):
-        path = Path(name).expanduser()
-        if not path.exists():
+        named = os.path.expanduser(name)
+        if not os.path.exists(named):
             raise NotFound(f"{name} does not exist.", fix="Check the path.")
-        return path
+        return Path(named)
     if not HUB_ID.fullmatch(name) or ".." in name:
         import difflib  # only on the way to an error
 
@@ -75,9 +75,7 @@ def is_here(entry: CatalogueEntry, path: Path) -> bool:
 
 def _is_path(name: str) -> bool:
     return (
-        Path(name).expanduser().exists()
-        or name.startswith(("/", "./", "../", "~"))
-        or (name.endswith(".gguf") and ":" not in name)
+        os.path.exists(name) or name.startswith(("/", "./", "../", "~")) or (name.endswith(".gguf") and ":" not in name)
     )
 
 
