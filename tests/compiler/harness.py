@@ -84,9 +84,10 @@ class Bench:
         self.arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         self.memory = Memory()
         self._addresses = {name: self.memory.add(name, array) for name, array in self.arrays.items()}
-        self.args, self.ctx = self._table(args), self._table(ctx)
+        self.args, self.ctx = self.words(args), self.words(ctx)
 
-    def _table(self, words: Sequence[object]) -> Words:
+    def words(self, words: Sequence[object]) -> Words:
+        """A table of 64-bit words."""
         table = np.zeros(max(1, len(words)), np.int64)
         for i, word in enumerate(words):
             match word:
