@@ -13,9 +13,12 @@ from hypothesis import strategies as st
 
 from isochrone.gateway import logs, openai_chat, openai_completions
 from isochrone.gateway.app import MODEL_ROUTE, ROUTES
+from isochrone.gateway.foresight import Foresight
 from isochrone.gateway.meter import Meter, Prediction
 from isochrone.gateway.metrics import Histogram, Metrics, gauges
 from isochrone.places.place import Delta, Load, Prompted, Status
+from isochrone.predict import FORMS, Machine, ModelShape, ShapeCost
+from tests.predict.machine import PROFILE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "http.md").read_text()
 LOADED = Status("ready", (), Load(num_blocks_free=1))
@@ -47,34 +50,56 @@ def test_a_histogram_counts_each_value_once(values: list[float]) -> None:
     assert int(lines['h_bucket{le="1"}']) == sum(value <= 1.0 for value in values)
 
 
+class Oracle:
+    """A predictor that says what it is told and keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[object] = []
+
+    def predict(self, num_prompt: int, num_cached: int, num_answer: int, load: Load) -> Prediction:
+        self.heard.append((num_prompt, num_cached, num_answer, load))
+        return Prediction(0.2, 0.01, 0.1, 0.005)
+
+    def learn(self, prediction: Prediction, ttft_s: float, itl_s: float | None) -> None:
+        self.heard.append((round(ttft_s, 3), itl_s and round(itl_s, 3)))
+
+
 def test_a_request_is_measured_from_its_arrival_and_beside_its_prediction() -> None:
-    metrics = Metrics()
-    load = Load(num_running=3)
-    asked: list[tuple[int, int, Load]] = []
-
-    def predict(num_prompt: int, num_cached: int, load: Load) -> Prediction:
-        asked.append((num_prompt, num_cached, load))
-        return Prediction(ttft_s=0.2, itl_s=0.01)
-
-    meter = Meter(metrics, 100.0, load, predict)
+    metrics, oracle, load = Metrics(), Oracle(), Load(num_running=3)
+    meter = Meter(metrics, 100.0, load, oracle)
     meter.push(Prompted(50), 100.3)
     meter.push(Delta(0, "a", 1), 100.3)
     meter.push(Delta(0, "b", 2), 100.34)
     meter.push(Delta(0, "", 0, (), "stop", 32), 100.4)
-    facts = meter.close(100.4)
-    assert facts == {
+    assert meter.close(100.4) == {
         "prompt_tokens": 50, "cached_tokens": 32, "answer_tokens": 3, "ttft_s": 0.3, "itl_s": 0.02,
         "predicted_ttft_s": 0.2, "predicted_itl_s": 0.01,
     }  # fmt: skip
-    assert asked == [(50, 32, load)]
+    assert oracle.heard == [(50, 32, 3, load), (0.3, 0.02)]
     assert metrics.ttft_error.sum == pytest.approx(1.5) and metrics.itl_s.sum == pytest.approx(0.04)
 
 
 def test_a_request_without_a_token_has_no_first_token_time() -> None:
-    metrics = Metrics()
-    meter = Meter(metrics, 0.0, Load(), lambda *_: Prediction(ttft_s=1.0))
+    metrics, oracle = Metrics(), Oracle()
+    meter = Meter(metrics, 0.0, Load(), oracle)
     meter.push(Prompted(5), 1.0)
-    assert "ttft_s" not in meter.close(2.0) and sum(metrics.ttft_s.counts) == 0
+    assert "ttft_s" not in meter.close(2.0) and sum(metrics.ttft_s.counts) == 0 and oracle.heard == []
+
+
+def test_foresight_learns_how_far_off_it_was() -> None:
+    shape = ModelShape(
+        hidden=576, intermediate=1536, num_layers=30, num_heads=9, num_kv_heads=3, head_dim=64, vocab=49152,
+        context=8192, is_tied=True,
+    )  # fmt: skip
+    foresight = Foresight(ShapeCost(shape, FORMS["int4"]), Machine(PROFILE, 2), block_tokens=32)
+    alone, crowded = Load(), Load(num_waiting=2, num_running=8, num_blocks_held=80)
+    first = foresight.predict(500, 0, 64, alone)
+    assert first.ttft_s == first.uncorrected_ttft_s > foresight.predict(500, 480, 64, alone).ttft_s
+    assert foresight.predict(500, 0, 64, crowded).ttft_s > 2 * first.ttft_s
+    for _ in range(100):
+        foresight.learn(foresight.predict(500, 0, 64, alone), 3 * first.uncorrected_ttft_s, None)
+    assert foresight.predict(500, 0, 64, alone).ttft_s == pytest.approx(3 * first.uncorrected_ttft_s, rel=0.05)
+    assert foresight.predict(500, 0, 64, alone).itl_s == first.itl_s
 
 
 def test_a_log_line_is_json_with_facts_and_never_an_error_s_text() -> None:

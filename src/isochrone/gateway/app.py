@@ -16,7 +16,7 @@ from .call import Call, ClientGone, Receive, Scope, Send
 from .faults import MethodNotAllowed, ModelNotFound
 from .limits import Limits
 from .logs import Log, describe
-from .meter import Meter, Predict
+from .meter import Meter, Predictor
 from .metrics import Metrics
 
 log = Log("gateway")
@@ -39,14 +39,14 @@ MODEL_ROUTE = "/v1/models/{id}"
 class Gateway:
     """What `serve` hands to the HTTP server.
 
-    place    where requests are answered
-    predict  expected latency, logged and counted beside what happened
+    place      where requests are answered
+    predictor  expected latency, logged and counted beside what happened
     """
 
     def __init__(
-        self, place: Place, access: Access, *, limits: Limits | None = None, predict: Predict | None = None
+        self, place: Place, access: Access, *, limits: Limits | None = None, predictor: Predictor | None = None
     ) -> None:
-        self.place, self.access, self.predict = place, access, predict
+        self.place, self.access, self.predictor = place, access, predictor
         self.limits = limits or Limits()
         self.metrics = Metrics()
         self._in_flight: set[Call] = set()
@@ -98,7 +98,7 @@ class Gateway:
     async def generate(self, call: Call, answer: Callable[[Meter], Coroutine[Any, Any, None]]) -> None:
         """Run an answer that takes a slot: counted, refused while draining, cancelled when the caller hangs up."""
         self._expect_room()
-        meter = Meter(self.metrics, call.arrived_at, self.place.status().load, self.predict)
+        meter = Meter(self.metrics, call.arrived_at, self.place.status().load, self.predictor)
         self._in_flight.add(call)
         self._idle.clear()
         try:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from isochrone.places.place import Delta, Load, Prompted
 
@@ -13,21 +12,34 @@ from .metrics import Metrics
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What a request was expected to take.  None means that there is no figure for it."""
+    """What a request was expected to take, in the middle of what is likely.
 
-    ttft_s: float | None = None
-    itl_s: float | None = None
+    uncorrected  before what earlier requests taught
+    """
+
+    ttft_s: float
+    itl_s: float
+    uncorrected_ttft_s: float
+    uncorrected_itl_s: float
 
 
-Predict = Callable[[int, int, Load], Prediction | None]
-"""(prompt tokens, those of them cached, the place's load when the request arrived) -> prediction."""
+class Predictor(Protocol):
+    """Whatever can say what a request will take, and learns from what it took."""
+
+    def predict(self, num_prompt: int, num_cached: int, num_answer: int, load: Load) -> Prediction:
+        """load  of the place when the request arrived"""
+        ...
+
+    def learn(self, prediction: Prediction, ttft_s: float, itl_s: float | None) -> None:
+        """itl_s  None when there was but one token"""
+        ...
 
 
 class Meter:
     """Counts one request.  Instants come from the caller, so that a test needs no clock."""
 
-    def __init__(self, metrics: Metrics, arrived_at: float, load: Load, predict: Predict | None = None) -> None:
-        self._metrics, self._arrived_at, self._load, self._predict = metrics, arrived_at, load, predict
+    def __init__(self, metrics: Metrics, arrived_at: float, load: Load, predictor: Predictor | None = None) -> None:
+        self._metrics, self._arrived_at, self._load, self._predictor = metrics, arrived_at, load, predictor
         self._first_at: float | None = None
         self._last_at = 0.0
         self.num_prompt = self.num_cached = self.num_answer = 0
@@ -66,19 +78,18 @@ class Meter:
         }
         if self._first_at is None:
             return facts
-        ttft_s = self._first_at - self._arrived_at
-        facts |= {"ttft_s": round(ttft_s, 4)}
+        ttft_s, itl_s = self._first_at - self._arrived_at, None
+        facts["ttft_s"] = round(ttft_s, 4)
         if self.num_answer > 1:
-            facts |= {"itl_s": round((self._last_at - self._first_at) / (self.num_answer - 1), 5)}
-        return facts | self._compare(ttft_s)
+            itl_s = (self._last_at - self._first_at) / (self.num_answer - 1)
+            facts["itl_s"] = round(itl_s, 5)
+        return facts | self._compare(ttft_s, itl_s)
 
-    def _compare(self, ttft_s: float) -> dict[str, float]:
+    def _compare(self, ttft_s: float, itl_s: float | None) -> dict[str, float]:
         """What was to be expected with what the cache held, which is known only now."""
-        facts: dict[str, float] = {}
-        prediction = self._predict(self.num_prompt, self.num_cached, self._load) if self._predict else None
-        if prediction and prediction.ttft_s:
-            self._metrics.ttft_error.observe(ttft_s / prediction.ttft_s)
-            facts["predicted_ttft_s"] = round(prediction.ttft_s, 4)
-        if prediction and prediction.itl_s:
-            facts["predicted_itl_s"] = round(prediction.itl_s, 5)
-        return facts
+        if self._predictor is None or not self.num_prompt:
+            return {}
+        prediction = self._predictor.predict(self.num_prompt, self.num_cached, self.num_answer, self._load)
+        self._predictor.learn(prediction, ttft_s, itl_s)
+        self._metrics.ttft_error.observe(ttft_s / prediction.ttft_s)
+        return {"predicted_ttft_s": round(prediction.ttft_s, 4), "predicted_itl_s": round(prediction.itl_s, 5)}

@@ -24,7 +24,7 @@ from .logs import Log, set_up
 
 if TYPE_CHECKING:
     from .app import Gateway
-    from .meter import Predict
+    from .meter import Predictor
 
 log = Log("gateway")
 
@@ -53,7 +53,7 @@ def serve(
     place: Startable,
     serving: Serving,
     *,
-    predict: Predict | None = None,
+    predictor: Predictor | None = None,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; a second one stops at once.
@@ -65,7 +65,7 @@ def serve(
     access = Access(serving.host, serving.api_key)
     listener = bind(serving.host, serving.port)
     with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve_on(listener, place, access, serving, predict=predict, on_listening=on_listening))
+        runner.run(serve_on(listener, place, access, serving, predictor=predictor, on_listening=on_listening))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -111,7 +111,7 @@ async def serve_on(
     access: Access,
     serving: Serving,
     *,
-    predict: Predict | None = None,
+    predictor: Predictor | None = None,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
     """`serve`, on a socket and a loop that exist."""
@@ -123,7 +123,7 @@ async def serve_on(
         with stopping.signals():
             if on_listening is not None:
                 on_listening(url_of(listener))
-            gateway, server = _server(place, access, serving, predict)
+            gateway, server = _server(place, access, serving, predictor)
             stopping.attach(gateway, server, starting)
             log.info("gateway.listening", url=url_of(listener))
             await server.serve(sockets=[listener])
@@ -142,14 +142,14 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _server(place: Place, access: Access, serving: Serving, predict: Predict | None) -> tuple[Gateway, Any]:
+def _server(place: Place, access: Access, serving: Serving, predictor: Predictor | None) -> tuple[Gateway, Any]:
     from uvicorn.config import Config
     from uvicorn.server import Server
 
     from .app import Gateway
     from .protocol import protocol_class
 
-    gateway = Gateway(place, access, limits=serving.limits, predict=predict)
+    gateway = Gateway(place, access, limits=serving.limits, predictor=predictor)
 
     class SignalFreeServer(Server):
         """Signals are ours: a drain must go on answering `/health` and `/ready`."""
