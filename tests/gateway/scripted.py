@@ -60,6 +60,7 @@ class ScriptedEngine:
         self.error: IsochroneError | None = None
         self.late_error: IsochroneError | None = None
         self.load_error = load_error
+        self.failure: IsochroneError | None = None
         self.is_up = True
         self.num_restarts = 0
         self.submitted: list[records.Submit] = []

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from isochrone.errors import EngineDied
 from tests.gateway.conftest import MODEL, Server
 
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "The quick"}], "max_tokens": 400}
@@ -175,8 +176,12 @@ def test_the_health_of_the_process_needs_no_model(server: Server) -> None:
     try:
         assert server.send("GET", "/health")[0] == 200
         assert server.send("GET", "/ready")[::2] == (503, b'{"status":"restarting"}')
+        server.engine.failure = EngineDied("It died thrice.", fix="See its log.")
+        said = json.loads(server.send("GET", "/ready")[2])
+        assert said == {"status": "failed", "why": "It died thrice. See its log."}
+        assert server.send("GET", "/health")[0] == 200
     finally:
-        server.engine.is_up = True
+        server.engine.is_up, server.engine.failure = True, None
     assert server.send("GET", "/ready")[::2] == (200, b'{"status":"ready"}')
     assert b"version" in server.send("GET", "/version")[2]
 

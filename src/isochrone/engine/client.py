@@ -81,6 +81,11 @@ class EngineClient:
         """The process that serves now."""
         return self._child.pid if self._child else None
 
+    @property
+    def failure(self) -> IsochroneError | None:
+        """Why no engine will come (back); None while one may."""
+        return self._failure
+
     async def start(self) -> EngineInfo:
         """Start the process at once, then wait until the model is loaded.  Raises what made that impossible."""
         if self._supervisor is None:

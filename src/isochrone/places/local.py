@@ -36,6 +36,11 @@ class Engine(Protocol):
         """False while a dead engine is being brought back."""
         ...
 
+    @property
+    def failure(self) -> IsochroneError | None:
+        """Why no engine will come (back); None while one may."""
+        ...
+
     async def start(self) -> records.EngineInfo: ...
 
     def submit(self, submit: records.Submit) -> AsyncGenerator[records.Delta, None]:
@@ -121,8 +126,9 @@ class Local:
         )
         context = self._info.num_sequence_tokens_max if self._info else None
         models = (Model(self._model, context, self._created_at),)
-        if self._error is not None:
-            return Status("failed", models, load, str(self._error))
+        error = self._error or self._engine.failure
+        if error is not None:
+            return Status("failed", models, load, str(error))
         if self._info is None:
             return Status("loading", models, load)
         return Status("ready" if self._engine.is_up else "restarting", models, load)
