@@ -57,7 +57,7 @@ def _can_merge(model: Mapping[str, Any]) -> bool:
 
 
 def _merges(spec: TokenizerSpec) -> dict[int, int]:
-    """Pair of ids -> rank and merged id. The library has checked that each merge joins known tokens into a known one."""
+    """Pair of ids -> rank and merged id. The library has checked that merges join known tokens into known ones."""
     vocabulary, found = spec.library["model"]["vocab"], {}
     for rank, merge in enumerate(spec.library["model"].get("merges", ())):
         left, right = merge.split(" ", 1) if isinstance(merge, str) else merge

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from isochrone.errors import BadModel, BadRequest
 
+from .growth import may_outgrow_fuel
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -25,17 +27,24 @@ _GENERATION = re.compile(r"{%([-+]?)\s*(end)?generation\s*([-+]?)%}")
 
 
 class ChatTemplate:
-    """A Jinja template run by minijinja: it opens no file, and its fuel bounds its time and memory.
+    """A Jinja template run by minijinja: it opens no file, and its fuel bounds its time and memory. A
+    template whose lists may outgrow the fuel (`growth`) takes 0.1 s more, in a process with limits of its own.
 
     The environment is the one chat templates are written for: trim_blocks, lstrip_blocks, loop controls, Python's
     methods on texts and dictionaries, `raise_exception`, `strftime_now`, and `tojson` that escapes nothing for HTML.
 
     named_tokens   bos_token, eos_token, ... as the template calls them
     now            the clock of `strftime_now`; the machine's own without
+    apart          render in a process of its own what fuel may not bound
     """
 
     def __init__(
-        self, source: str, named_tokens: Mapping[str, str] | None = None, *, now: Callable[[], datetime] | None = None
+        self,
+        source: str,
+        named_tokens: Mapping[str, str] | None = None,
+        *,
+        now: Callable[[], datetime] | None = None,
+        apart: bool = True,
     ) -> None:
         if len(source) > SOURCE_CHARS_MAX:
             raise BadModel(
@@ -43,6 +52,8 @@ class ChatTemplate:
                 fix="Use /v1/completions with a prompt of your own, or another copy of the model.",
             )
         self._named_tokens = dict(named_tokens or {})
+        self._source, self._now = source, now
+        self._apart = apart and may_outgrow_fuel(source)
         self._environment = _environment(now)
         try:
             self._environment.add_template("chat", _without_generation_marks(source))
@@ -72,6 +83,10 @@ class ChatTemplate:
             **self._named_tokens, **(variables or {}), "messages": messages, "tools": tools, "documents": None,
             "add_generation_prompt": add_generation_prompt,
         }  # fmt: skip
+        if self._apart:
+            from .template_apart import render_apart
+
+            return render_apart(self._source, context, (self._now or _now)())
         self._environment.fuel = FUEL + FUEL_PER_CHAR * _num_chars(context)
         try:
             return str(self._environment.render_template("chat", **context))
@@ -136,7 +151,7 @@ def _refusal(error: minijinja.TemplateError) -> BadModel | BadRequest:
             "The model's chat template does not come to an end.",
             fix="Use /v1/completions with a prompt of your own, or another copy of the model.",
         )
-    if kind in ("UnknownFilter", "UnknownTest", "UnknownFunction", "UnknownMethod", "TemplateNotFound"):
+    if kind in ("UnknownFilter", "UnknownTest", "UnknownFunction", "TemplateNotFound") or _is_method_of_text(error):
         return BadModel(
             f"The model's chat template uses what is not offered here: {_first_line(error)}.",
             fix="Use /v1/completions with a prompt of your own, or another copy of the model.",
@@ -146,6 +161,11 @@ def _refusal(error: minijinja.TemplateError) -> BadModel | BadRequest:
         fix="Send messages with a role and a text content; some models take no system or tool messages.",
         param="messages",
     )
+
+
+def _is_method_of_text(error: minijinja.TemplateError) -> bool:
+    """A text lacks the method, so the template asks too much; if a list or none does, the messages are wrong."""
+    return getattr(error, "kind", "") == "UnknownMethod" and "string has no method" in str(error)
 
 
 def _first_line(error: Exception) -> str:
