@@ -6,6 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from isochrone.errors import BadConfig, BadModel
@@ -14,7 +16,9 @@ from isochrone.weights import fingerprint, open_checkpoint
 from isochrone.weights.dequantise import dequantise
 from isochrone.weights.form import choose_formats, converted_rows, pack_tensor
 from isochrone.weights.pack import num_tiles, packed_bytes, unpack_rows
-from tests.weights.make import safetensors_bytes, small_safetensors
+from tests.weights.make import Gguf, random_rows, safetensors_bytes, small_safetensors
+
+SHARD_INDEX = "model.safetensors.index.json"
 
 
 def tensors(seed=0):
@@ -179,3 +183,47 @@ def test_a_fingerprint_changes_with_any_file_and_only_then(tmp_path):
     assert fingerprint(tmp_path) == before
     (tmp_path / "tokenizer.json").write_text("{}")
     assert fingerprint(tmp_path) != before
+
+
+def test_int4_keeps_only_the_edges_of_the_model_at_int8(tmp_path):
+    """An attention output is called attn_output in GGUF, and is no output head."""
+    file = Gguf()
+    for name in ("token_embd.weight", "output.weight", "blk.0.attn_output.weight"):
+        file.tensor(name, FORMATS["f16"], random_rows(FORMATS["f16"], 2, 32, 0), (2, 32))
+    chosen = choose_formats(open_checkpoint(file.write(tmp_path / "m.gguf")), "int4")
+    assert {name: format.name for name, format in chosen.items()} == {
+        "token_embd.weight": "q8_0", "output.weight": "q8_0", "blk.0.attn_output.weight": "q4_1",
+    }  # fmt: skip
+
+
+def test_a_broken_model_card_is_no_reason_not_to_run(tmp_path):
+    write_model(tmp_path)
+    (tmp_path / "README.md").write_bytes(b"---\nlicense: mit\n---\n\xff\xfe")
+    assert open_checkpoint(tmp_path).license == "mit"
+
+
+any_json = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=6)),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=6), inner, max_size=3)),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    name=st.sampled_from(["config.json", "generation_config.json", "tokenizer_config.json", SHARD_INDEX]),
+    key=st.sampled_from(["chat_template", "weight_map", "license", "quantization_config", "other"]),
+    value=any_json,
+    bare=st.booleans(),
+)
+def test_a_directory_with_any_json_in_it_is_read_or_refused(tmp_path, name, key, value, bare):
+    for file in tmp_path.iterdir():
+        file.unlink()
+    write_model(tmp_path)
+    (tmp_path / name).write_text(json.dumps(value if bare else {key: value}))
+    try:
+        found = open_checkpoint(tmp_path)
+    except BadModel as error:
+        assert error.fix
+    else:
+        assert found.chat_template is None or isinstance(found.chat_template, str)

@@ -17,6 +17,8 @@ from .tensor import StoredTensor
 CONFIG_BYTES_MAX = 1 << 26
 """Longest JSON or text file that is read: the index of a large model has some megabytes."""
 NUM_SHARDS_MAX = 4096
+CARD_BYTES = 1 << 16
+"""Bytes of a model card that are searched for its licence, which stands in the first lines."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,10 +132,19 @@ def _chat_template(directory: Path) -> str | None:
 
 def _license(directory: Path, config: Mapping[str, Any]) -> str | None:
     """The licence that the model card's first lines name, else config.json's."""
-    card = read_text(directory / "README.md") or ""
+    path = directory / "README.md"
+    # A card is prose: what is wrong with it is no reason not to run the model.
+    card = (
+        _first_bytes(path, CARD_BYTES).decode("utf-8", "replace") if os.access(path, os.R_OK) and path.is_file() else ""
+    )
     if card.startswith("---\n"):
         for line in card.split("\n---", 1)[0].splitlines():
             if line.startswith("license:"):
                 return line.removeprefix("license:").strip().strip("'\"")
     named = config.get("license")
     return named if isinstance(named, str) else None
+
+
+def _first_bytes(path: Path, num_bytes: int) -> bytes:
+    with open(path, "rb") as stream:
+        return stream.read(num_bytes)

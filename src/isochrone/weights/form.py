@@ -21,8 +21,9 @@ Wanted = Literal["auto", "f32", "bf16", "int8", "int4"]
 
 _MATRIX_FORMATS: dict[str, WeightFormat] = {"f32": F32, "bf16": BF16, "int8": Q8_0, "int4": Q4_1}
 _EDGE_NAMES = ("token_embd.weight", "output.weight", "embed_tokens.weight", "lm_head.weight")
-CHUNK_ROWS = 64 * COLUMNS
-"""Rows brought to another format at a time, so that no f32 copy of a whole matrix exists."""
+"""Embedding and output head, as GGUF and as Hugging Face call them (there with or without `model.` before it)."""
+CHUNK_ITEMS = 1 << 19
+"""Numbers brought to another format at a time, so that no f32 copy of a whole matrix exists."""
 
 
 def choose_formats(checkpoint: Checkpoint, wanted: str) -> dict[str, WeightFormat]:
@@ -50,7 +51,7 @@ def _choose(tensor: StoredTensor, wanted: str) -> WeightFormat:
     if len(tensor.shape) != 2:
         return tensor.format
     format = _MATRIX_FORMATS[wanted]
-    if wanted == "int4" and tensor.name.endswith(_EDGE_NAMES):
+    if wanted == "int4" and tensor.name.removeprefix("model.") in _EDGE_NAMES:
         format = Q8_0
     if isinstance(format, Quantised) and tensor.k % BLOCK:
         raise BadConfig(
@@ -61,13 +62,14 @@ def _choose(tensor: StoredTensor, wanted: str) -> WeightFormat:
 
 
 def converted_rows(tensor: StoredTensor, format: WeightFormat, order: NDArray[np.intp] | None = None) -> Iterator[U8]:
-    """The tensor's rows in another format, some at a time: u8 [CHUNK_ROWS or fewer, row_bytes].
+    """The tensor's rows in another format, some at a time: u8 [a multiple of 16 but for the last, row_bytes].
 
     order  i [rows]: the stored row that each row is taken from, where the two differ
     Raises BadModel where numbers to be rounded are not finite.
     """
-    for start in range(0, len(tensor.data), CHUNK_ROWS):
-        chosen = slice(start, start + CHUNK_ROWS)
+    step = max(1, CHUNK_ITEMS // (COLUMNS * tensor.k)) * COLUMNS
+    for start in range(0, len(tensor.data), step):
+        chosen = slice(start, start + step)
         yield _convert(tensor, tensor.data[chosen if order is None else order[chosen]], format)
 
 
