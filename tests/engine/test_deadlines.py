@@ -72,8 +72,12 @@ def test_a_flood_of_urgent_requests_starves_no_undated_one(make_engine, num_page
             id += 1
             engine.submit(
                 Submit(
-                    id=id, prompt_ids=[id % 97] * 20, sampling=GREEDY, max_tokens=6,
-                    arrived_at=engine.clock(), ttft_at=engine.clock() + 1.0,
+                    id=id,
+                    prompt_ids=[id % 97] * 20,
+                    sampling=GREEDY,
+                    max_tokens=6,
+                    arrived_at=engine.clock(),
+                    ttft_at=engine.clock() + 1.0,
                 )  # fmt: skip
             )
         for delta in engine.step(engine.clock()).deltas:

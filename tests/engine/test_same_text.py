@@ -44,8 +44,13 @@ def submits(draw):
         tail = draw(st.lists(st.integers(0, 96), max_size=10))
         out.append(
             Submit(
-                id=id, prompt_ids=stem + tail, sampling=draw(sampling), max_tokens=draw(st.integers(0, 25)),
-                eos_ids=(0,), tenant=draw(st.sampled_from(["a", "a", "b"])), echo_logprobs=draw(st.booleans()),
+                id=id,
+                prompt_ids=stem + tail,
+                sampling=draw(sampling),
+                max_tokens=draw(st.integers(0, 25)),
+                eos_ids=(0,),
+                tenant=draw(st.sampled_from(["a", "a", "b"])),
+                echo_logprobs=draw(st.booleans()),
                 ttft_at=draw(st.sampled_from([None, None, 1000.1, 1003.0])),
             )  # fmt: skip
         )
@@ -96,7 +101,7 @@ def test_the_text_is_that_of_the_runtime_asked_by_hand_token_by_token():
             np.zeros(0, np.int32), zero[:0], zero[:0],
         )  # fmt: skip
         pages = np.arange(32, dtype=np.int32)[None]
-        token, at, starts = np.array(ids[position:position + 1], np.int32), np.array([position]), np.array([0, 1])
+        token, at, starts = np.array(ids[position : position + 1], np.int32), np.array([position]), np.array([0, 1])
         result = runtime.step(StepBatch(token, at.astype(np.int32), starts, pages, np.zeros(1, np.int32), rows))
         if position >= len(prompt) - 1:
             ids.append(int(result.tokens[0]))

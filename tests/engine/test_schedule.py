@@ -13,7 +13,13 @@ NOW = 100.0
 
 
 def limits(**changes):
-    defaults = {"num_running_max": 4, "num_step_tokens": 16, "num_mixed_tokens": 16, "num_rows_max": 16, "page_tokens": 4}
+    defaults = {
+        "num_running_max": 4,
+        "num_step_tokens": 16,
+        "num_mixed_tokens": 16,
+        "num_rows_max": 16,
+        "page_tokens": 4,
+    }
     return Limits(**{**defaults, **changes})
 
 
@@ -111,7 +117,9 @@ def worlds(draw):
         if draw(st.booleans()):
             s.num_computed = s.num_tokens - 1
         decodes = s.num_computed == s.num_tokens - 1
-        s.num_pages = -(-(s.num_computed + (0 if decodes and draw(st.booleans()) else s.num_tokens - s.num_computed)) // 4)
+        s.num_pages = -(
+            -(s.num_computed + (0 if decodes and draw(st.booleans()) else s.num_tokens - s.num_computed)) // 4
+        )
         s.num_pages_private = draw(st.integers(0, s.num_pages))
         s.needs_rows = draw(st.booleans())
         running.append(s)

@@ -71,12 +71,16 @@ class EngineChild(asyncio.Protocol):
         assert self._process is not None
         self._process.kill()
 
-    async def reap(self) -> str:
-        """Wait for the dead process, and say how it ended."""
+    async def reap(self, stop_s: float) -> str:
+        """Wait for the process, whose pipe has closed, to be gone; say how it ended."""
         if self._transport is not None:
             self._transport.abort()
         assert self._process is not None
-        code = await asyncio.to_thread(self._process.wait)
+        try:
+            code = await asyncio.to_thread(self._process.wait, stop_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = await asyncio.to_thread(self._process.wait)
         return f"was killed by signal {-code}" if code < 0 else f"exited with code {code}"
 
     # asyncio.Protocol

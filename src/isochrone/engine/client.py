@@ -137,7 +137,8 @@ class EngineClient:
         child = self._child
         if child is not None and not child.ended.done():
             await asyncio.wait([child.ended], timeout=self._options.stop_s)
-            child.kill()
+            if not child.ended.done():
+                child.kill()
         await self._supervisor
 
     # Requests.
@@ -235,7 +236,7 @@ class EngineClient:
             await self._watch(child)
             lasted = self.is_up and (self._was_asked or time.monotonic() - self._ready_at > YOUNG_S)
             self.is_up, self._child, self.stats, self._was_asked = False, None, EngineStats(), False
-            how = await child.reap()
+            how = await child.reap(self._options.stop_s)
             num_load_deaths = 0 if lasted else num_load_deaths + 1
             if self._is_closing:
                 self._give_up(EngineDied("The engine was stopped.", fix="Start it again."))
@@ -256,8 +257,8 @@ class EngineClient:
     async def _watch(self, child: EngineChild) -> None:
         """Until the process ends; kills one that hangs."""
         while not child.ended.done():
+            await asyncio.wait([child.ended], timeout=min(self._options.stall_s, self._options.load_s) / 4)
             limit_s = self._options.stall_s if self.is_up else self._options.load_s
-            await asyncio.wait([child.ended], timeout=limit_s / 4)
             is_busy = not self.is_up or any(waiter.is_waiting for waiter in self._waiters.values())
             if is_busy and not child.ended.done() and time.monotonic() - child.heard_at > limit_s:
                 child.kill()
