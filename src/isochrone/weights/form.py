@@ -22,8 +22,8 @@ Wanted = Literal["auto", "f32", "bf16", "int8", "int4"]
 _MATRIX_FORMATS: dict[str, WeightFormat] = {"f32": F32, "bf16": BF16, "int8": Q8_0, "int4": Q4_1}
 _EDGE_NAMES = ("token_embd.weight", "output.weight", "embed_tokens.weight", "lm_head.weight")
 """Embedding and output head, as GGUF and as Hugging Face call them (there with or without `model.` before it)."""
-CHUNK_ITEMS = 1 << 19
-"""Numbers brought to another format at a time, so that no f32 copy of a whole matrix exists."""
+CHUNK_ITEMS = 1 << 17
+"""Numbers brought to another format at a time: no f32 copy of a matrix exists, and the temporaries stay in the cache."""
 
 
 def choose_formats(checkpoint: Checkpoint, wanted: str) -> dict[str, WeightFormat]:

@@ -30,10 +30,10 @@ def _inverse(scales: F32) -> F32:
 
 
 def _to_q8_0(values: F32, blocks: Blocks) -> None:
-    scales = np.abs(values).max(-1) / np.float32(127)
+    scales = np.maximum(values.max(-1), -values.min(-1)) / np.float32(127)
     scaled = values * _inverse(scales)[..., None]
-    # Half away from zero, as C's roundf.
-    rounded = np.copysign(np.floor(np.abs(scaled) + np.float32(0.5)), scaled)
+    # Half away from zero, as C's roundf: the cast drops the fraction.
+    rounded = scaled + np.copysign(np.float32(0.5), scaled)
     blocks["d"], blocks["qs"] = scales, rounded.astype(np.int8).view(np.uint8)
 
 
@@ -41,14 +41,14 @@ def _to_q4_0(values: F32, blocks: Blocks) -> None:
     # The extreme, with its sign, takes code 0: the code that reaches farthest from the zero at 8.
     index = np.abs(values).argmax(-1)[..., None]
     scales = np.take_along_axis(values, index, -1)[..., 0] / np.float32(-8)
-    codes = np.clip(np.trunc(values * _inverse(scales)[..., None] + np.float32(8.5)), 0, 15).astype(np.uint8)
-    blocks["d"], blocks["qs"] = scales, _nibbles(codes)
+    codes = values * _inverse(scales)[..., None] + np.float32(8.5)
+    blocks["d"], blocks["qs"] = scales, _nibbles(np.clip(codes, 0, 15).astype(np.uint8))
 
 
 def _to_q4_1(values: F32, blocks: Blocks) -> None:
     low = values.min(-1)
     scales = (values.max(-1) - low) / np.float32(15)
-    codes = np.trunc((values - low[..., None]) * _inverse(scales)[..., None] + np.float32(0.5))
+    codes = (values - low[..., None]) * _inverse(scales)[..., None] + np.float32(0.5)
     blocks["d"], blocks["m"], blocks["qs"] = scales, low, _nibbles(np.clip(codes, 0, 15).astype(np.uint8))
 
 
