@@ -65,9 +65,8 @@ def as_transformers(source: str, **context: Any) -> str:
 @pytest.mark.parametrize("tools", [None, [TOOL]], ids=["no tools", "tools"])
 @pytest.mark.parametrize("talk", TALKS)
 @pytest.mark.parametrize("name", ALL)
-def test_a_template_renders_as_under_transformers(name, talk, tools, prompt, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
-    ours = ChatTemplate(ALL[name], NAMED, now=lambda: TODAY)
+def test_a_template_renders_as_under_transformers(name, talk, tools, prompt):
+    ours = ChatTemplate(ALL[name], NAMED, now=lambda: TODAY, apart=False)
     try:
         want = as_transformers(ALL[name], messages=TALKS[talk], tools=tools, add_generation_prompt=prompt)
     except Refused:
@@ -75,6 +74,17 @@ def test_a_template_renders_as_under_transformers(name, talk, tools, prompt, mon
             ours.render(TALKS[talk], tools, prompt)
     else:
         assert ours.render(TALKS[talk], tools, prompt) == want
+
+
+@pytest.mark.parametrize("name", ["macro", "sets"])
+def test_a_process_apart_renders_the_same(name, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    assert may_outgrow_fuel(ALL[name])
+    apart, here = (ChatTemplate(ALL[name], NAMED, now=lambda: TODAY, apart=apart) for apart in (True, False))
+    assert apart.render(TALKS["with tools"], [TOOL]) == here.render(TALKS["with tools"], [TOOL])
+    refusing = "{% set x = [messages, 1] %}{{ raise_exception('not today') }}"
+    with pytest.raises(BadRequest, match="not today"):
+        ChatTemplate(refusing).render(TALKS["one question"])
 
 
 @pytest.mark.parametrize("name", ["chatml", "headers", "instructions", "tools_xml", "turns", "parts"])
@@ -155,6 +165,16 @@ def test_a_hostile_template_ends_with_an_error_in_bounded_memory(name, monkeypat
 def test_a_template_reaches_no_file_and_no_python(source):
     with pytest.raises((BadModel, BadRequest)):
         print(ChatTemplate(source).render(TALKS["one question"]))
+
+
+@pytest.mark.parametrize("change", ["messages.append(1)", "messages.extend(messages)", "messages[0].pop('role')",
+                                    "messages.copy().append(1)", "messages[0].update({'role': 'x'})",
+                                    "messages[0].content.insert(0, 1)", "(messages|attr('clear'))()"])  # fmt: skip
+def test_a_template_cannot_change_what_it_is_given(change):
+    messages = [{"role": "user", "content": [{"type": "text", "text": "a"}]}]
+    with pytest.raises(BadModel, match="may only read"):
+        ChatTemplate(f"{{{{ {change} }}}}", apart=False).render(messages)
+    assert messages == [{"role": "user", "content": [{"type": "text", "text": "a"}]}]
 
 
 def test_long_conversations_and_long_messages_have_fuel_enough():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from isochrone.errors import BadModel, BadRequest
 
+from .fixed import fixed
 from .growth import may_outgrow_fuel
 
 if TYPE_CHECKING:
@@ -77,8 +78,6 @@ class ChatTemplate:
 
         Raises BadRequest when the template refuses the messages or cannot read them, BadModel when it does not end.
         """
-        import minijinja
-
         context = {
             **self._named_tokens, **(variables or {}), "messages": messages, "tools": tools, "documents": None,
             "add_generation_prompt": add_generation_prompt,
@@ -87,12 +86,17 @@ class ChatTemplate:
             from .template_apart import render_apart
 
             return render_apart(self._source, context, (self._now or _now)())
+        return self._render(context)
+
+    def _render(self, context: Mapping[str, Any]) -> str:
+        import minijinja
+
         self._environment.fuel = FUEL + FUEL_PER_CHAR * _num_chars(context)
         try:
-            return str(self._environment.render_template("chat", **context))
+            return str(self._environment.render_template("chat", **fixed(context)))
         except minijinja.TemplateError as error:
             raise _refusal(error) from error
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
             raise BadRequest(
                 f"The chat template cannot write these messages: {error}.",
                 fix="Send messages with a role and a text content, and tools as JSON objects.", param="messages",
