@@ -23,7 +23,7 @@ _MATRIX_FORMATS: dict[str, WeightFormat] = {"f32": F32, "bf16": BF16, "int8": Q8
 _EDGE_NAMES = ("token_embd.weight", "output.weight", "embed_tokens.weight", "lm_head.weight")
 """Embedding and output head, as GGUF and as Hugging Face call them (there with or without `model.` before it)."""
 CHUNK_ITEMS = 1 << 17
-"""Numbers brought to another format at a time: no f32 copy of a matrix exists, and the temporaries stay in the cache."""
+"""Numbers brought to another format at a time: no f32 copy of a matrix exists, and temporaries stay in cache."""
 
 
 def choose_formats(checkpoint: Checkpoint, wanted: str) -> dict[str, WeightFormat]:

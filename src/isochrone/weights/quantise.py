@@ -30,10 +30,11 @@ def _inverse(scales: F32) -> F32:
 
 
 def _to_q8_0(values: F32, blocks: Blocks) -> None:
-    scales = np.maximum(values.max(-1), -values.min(-1)) / np.float32(127)
+    scales = np.abs(np.maximum(values.max(-1), -values.min(-1))) / np.float32(127)
     scaled = values * _inverse(scales)[..., None]
-    # Half away from zero, as C's roundf: the cast drops the fraction.
-    rounded = scaled + np.copysign(np.float32(0.5), scaled)
+    # Half away from zero, as C's roundf.  Adding a half instead would round 0.49999997 up.
+    whole = np.trunc(scaled)
+    rounded = whole + np.trunc((scaled - whole) * np.float32(2))
     blocks["d"], blocks["qs"] = scales, rounded.astype(np.int8).view(np.uint8)
 
 
