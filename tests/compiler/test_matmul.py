@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from isochrone.compiler.codegen import count_spills
-from isochrone.compiler.isa import Target, available_targets
+from isochrone.compiler.isa import TARGETS, Target, available_targets
 from isochrone.compiler.matmul import Epilogue, Matmul
 from isochrone.graph.formats import COLUMNS, Q4_0, Q4_K, Q6_K, Q8_0, Quantised
 
@@ -26,6 +26,8 @@ from .contraction import (
 from .harness import ALL_TARGETS, assembly, assert_same_bits
 
 EVERY_FORMAT = pytest.mark.parametrize("format", QUANTISED, ids=lambda f: f.name)
+FEW_FORMATS = pytest.mark.parametrize("format", [Q8_0, Q4_K], ids=lambda f: f.name)
+"""For what happens after the sum, which no format changes."""
 EVERY_TARGET = pytest.mark.parametrize("target", ALL_TARGETS)
 TOLERANCE = 1e-6
 """Of the sum of |terms|: f32 sums of 32 blocks."""
@@ -97,7 +99,7 @@ def test_splitting_rows_over_work_items_changes_nothing(panels_per_item: int, ta
 
 
 @EVERY_TARGET
-@EVERY_FORMAT
+@FEW_FORMATS
 def test_adding_to_the_output_adds_once(format: Quantised, target: Target) -> None:
     problem, spec = random_problem(format, m=7, n=COLUMNS, k=256, seed=6), spec_for(format, target, "add")
     before = np.random.default_rng(7).standard_normal((7, COLUMNS)).astype(np.float32)
@@ -106,7 +108,7 @@ def test_adding_to_the_output_adds_once(format: Quantised, target: Target) -> No
 
 
 @EVERY_TARGET
-@pytest.mark.parametrize("format", [Q8_0, Q4_K], ids=lambda f: f.name)
+@FEW_FORMATS
 def test_a_bias_is_added_after_the_sum(format: Quantised, target: Target) -> None:
     problem, spec = random_problem(format, m=5, n=2 * COLUMNS, k=256, seed=8), spec_for(format, target, bias=True)
     bias = np.random.default_rng(9).standard_normal(2 * COLUMNS).astype(np.float32)
@@ -121,9 +123,8 @@ ACTIVATIONS: dict[Epilogue, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @EVERY_TARGET
-@pytest.mark.parametrize("format", [Q8_0, Q4_K, Q6_K], ids=lambda f: f.name)
-@pytest.mark.parametrize("epilogue", ACTIVATIONS)
-def test_gate_and_up_tiles_alternate(epilogue: Epilogue, format: Quantised, target: Target) -> None:
+@pytest.mark.parametrize("format, epilogue", [(Q6_K, "gated_silu"), (Q4_0, "gated_silu"), (Q4_0, "gated_gelu_tanh")])
+def test_gate_and_up_tiles_alternate(format: Quantised, epilogue: Epilogue, target: Target) -> None:
     problem, spec = random_problem(format, m=3, n=4 * COLUMNS, k=256, seed=10), spec_for(format, target, epilogue)
     prepared, items = bench(spec, problem)
     got = prepared.run(spec, target, items)
@@ -148,7 +149,11 @@ def test_a_bias_of_gate_and_up_is_added_before_the_activation(target: Target) ->
 
 @EVERY_TARGET
 @EVERY_FORMAT
-@pytest.mark.parametrize("epilogue", ["store", "gated_silu"])
-def test_no_register_is_spilled(epilogue: Epilogue, format: Quantised, target: Target) -> None:
-    for panel in (1, target.rows):
-        assert count_spills(assembly(Matmul(format.name, panel, epilogue, False, EXTENT), target)) == 0
+def test_no_register_is_spilled(format: Quantised, target: Target) -> None:
+    if target.name == "vnni-bf16":
+        target = TARGETS["vnni"]  # the same code: no bf16 here
+    specs = [Matmul(format.name, panel, "store", False, EXTENT) for panel in (1, target.rows)]
+    if format in (Q4_0, Q8_0, Q4_K, Q6_K):
+        specs.append(Matmul(format.name, target.rows, "gated_silu", False, EXTENT))
+    spills = {spec.name: count_spills(assembly(spec, target)) for spec in specs}
+    assert not any(spills.values()), spills

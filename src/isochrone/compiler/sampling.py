@@ -261,4 +261,5 @@ class _Row:
             sum.set(t.select(kept, sum.get() + weight, sum.get()))
             token.set(t.select(kept, column, token.get()))
             hit.set(t.select(kept & t.compare("ogt", sum.get(), goal), t.const(1), hit.get()))
-        return token.get()
+        # In a row of NaN the padding weighs most: any index in range will do, the row is reported as not finite.
+        return t.minimum(token.get(), self.vocab - 1)
