@@ -244,6 +244,8 @@ exit:
 }}
 """
 
+# The count of logit rows is read before the first region: after the last barrier, worker 0 may be back in Python
+# already and write the next step, while another worker has yet to see that this one has no panel.
 _RUN = """
 define internal void @run(ptr %shared, i64 %me) #0 {{
 entry:
@@ -253,9 +255,9 @@ entry:
   %panel_begin = load i64, ptr %panel_at
 {end_at}
   %end = load i64, ptr %end_at
-  call void @run_segment(ptr %shared, i64 %me, i64 0, i64 %panel_begin)
 {total_at}
   %total = load i64, ptr %total_at
+  call void @run_segment(ptr %shared, i64 %me, i64 0, i64 %panel_begin)
   %boss = icmp eq i64 %me, 0
   br label %head
 head:
