@@ -133,7 +133,7 @@ def test_a_table_made_in_a_process_apart_serves_here_and_its_errors_come_back(tm
         ({"model": "llama"}, "scores"),
         ({"model": "llama", "scores": [0.0]}, "1 entries"),
         ({"model": "t5", "scores": [float("nan")] * 902, "precompiled_charsmap": [1, 2, 999]}, "list of bytes"),
-        ({"model": "t5", "scores": [0.0] * 902, "precompiled_charsmap": [255] * 9}, "tokenizer"),
+        ({"model": "t5", "scores": [0.0] * 902, "precompiled_charsmap": [255] * 9}, "trie of 4294967295 bytes"),
     ],
 )  # fmt: skip
 def test_metadata_that_lies_is_refused_with_what_is_wrong(facts, said):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import zlib
@@ -10,14 +11,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from isochrone.errors import BadModel
+
 from .decoding import BYTE_OF_LETTER, decoding_from_json
 from .spec import TokenizerSpec
 from .table import ABSENT, ADDED, MAGIC, ORDINARY, PREFIX, SPECIAL
 from .tokenizer import load_library
 
+_FIX = "Download the model's tokenizer again."
+
 
 def pack(spec: TokenizerSpec, key: str | None = None) -> bytes:
     """The table of a tokenizer, good while `key` is the same. Raises BadModel when the tokenizer contradicts itself."""
+    _check_charsmaps(spec.library.get("normalizer"))
     library = _json(spec.library)
     load_library(library)  # refuses what is broken now, not at a first request; below, its form is known to be sound
     added = frozenset(entry.get("id") for entry in spec.library.get("added_tokens", ()))
@@ -45,6 +51,26 @@ def pack(spec: TokenizerSpec, key: str | None = None) -> bytes:
         "decoding": asdict(decoding_from_json(spec.library.get("decoder"))),
     }  # fmt: skip
     return _assemble(facts, sections)
+
+
+def _check_charsmaps(normalizer: Any) -> None:
+    """The library reserves what a character map claims for its trie, 4 GB if it says so, and aborts without."""
+    if not isinstance(normalizer, dict):
+        return
+    steps = normalizer.get("normalizers")
+    for step in steps if isinstance(steps, list) else ():
+        _check_charsmaps(step)
+    if normalizer.get("type") == "Precompiled":
+        try:
+            charsmap = base64.b64decode(normalizer.get("precompiled_charsmap", ""), validate=True)
+        except (ValueError, TypeError) as error:
+            raise BadModel(f"The tokenizer's character map is not base64: {error}.", fix=_FIX) from error
+        claimed = int.from_bytes(charsmap[:4], "little")
+        if claimed % 4 or not 4 <= claimed + 4 <= len(charsmap):
+            raise BadModel(
+                f"The tokenizer's character map claims a trie of {claimed} bytes, but has {len(charsmap)} in all.",
+                fix=_FIX,
+            )
 
 
 def _can_merge(model: Mapping[str, Any]) -> bool:
