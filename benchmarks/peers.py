@@ -5,7 +5,7 @@
 
 llama-cpp-python is built from source for this very processor (its ggml defaults to -march=native), and the tools its
 wheel leaves out (llama-bench, llama-batched-bench, llama-server) are built from the llama.cpp that its sdist carries.
-The directory is $ISOCHRONE_PEERS, else ~/.cache/isochrone-bench/peers.
+The directory is $BENCH_PEERS, else ~/.cache/isochrone-bench/peers.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Peers:
 
 def find_peers() -> Peers:
     """The peers' directory of this user; nothing is checked yet."""
-    home = os.environ.get("ISOCHRONE_PEERS")
+    home = os.environ.get("BENCH_PEERS")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Peers(Path(home) if home else cache / "isochrone-bench" / "peers")
 

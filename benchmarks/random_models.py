@@ -3,7 +3,7 @@
     python -m benchmarks.random_models            writes both, about 1.7 GB, seeded: the same bytes everywhere
 
 Formats are those of the usual files: Q4_0 keeps its tied table in Q6_K, as llama-quantize does; Q8_0 is Q8_0
-throughout.  Files live in $ISOCHRONE_BENCH_MODELS, else ~/.cache/isochrone-bench/models.
+throughout.  Files live in $BENCH_MODELS, else ~/.cache/isochrone-bench/models.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ MODELS = {
 
 def model_directory() -> Path:
     """Where the files are kept."""
-    named = os.environ.get("ISOCHRONE_BENCH_MODELS")
+    named = os.environ.get("BENCH_MODELS")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(named) if named else cache / "isochrone-bench" / "models"
 

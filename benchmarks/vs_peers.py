@@ -23,6 +23,7 @@ from pathlib import Path
 import click
 
 from isochrone.compiler.isa import TARGETS, available_targets, choose_target
+from isochrone.weights import store
 
 from . import random_models
 from .engines import Lengths, Process, own_group, run_own_tools, variants
@@ -79,13 +80,9 @@ class Plan:
 
 
 def model_file(name: str) -> Path:
-    """The GGUF file: the real model from the store, the others from seeded noise."""
+    """The GGUF file: the real model from the store (pulled when missing), the others from seeded noise."""
     if name in random_models.MODELS:
         return random_models.ensure_model(name)
-    if path := os.environ.get("ISOCHRONE_BENCH_SMOLLM2"):
-        return Path(path)
-    from isochrone.weights import store
-
     return store.resolve(name)
 
 
