@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from isochrone.config import Settings
@@ -55,6 +55,19 @@ def load_model(
         from isochrone.weights.packed import evict_packed
 
         evict_packed(cache_limit_bytes)
+    return runtime
+
+
+def load_to_serve(**loading: Unpack[Loading]) -> CpuRuntime:
+    """`load_model` for a server: says on stderr what context and cache it came to."""
+    from isochrone.units import format_bytes
+
+    runtime = load_model(**loading)
+    info, plan = runtime.info, runtime.plan
+    cache = format_bytes(info.num_pages * plan.page_bytes)
+    num_tokens = info.num_pages * info.page_tokens
+    line = f"context {info.context} tokens; KV cache {cache} for {num_tokens} tokens; {plan.target} kernels"
+    os.write(2, f"{line} (--context, --kv-memory and --isa change them)\n".encode())
     return runtime
 
 

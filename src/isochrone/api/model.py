@@ -13,13 +13,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from isochrone.config import Settings
-    from isochrone.engine.engine import Engine
-    from isochrone.engine.records import Delta, Submit
+    from isochrone.engine.local import LocalEngine
+    from isochrone.engine.records import Submit
     from isochrone.runtime.step import Runtime
     from isochrone.text import Tokenizer
 
@@ -75,14 +76,14 @@ def load(model: str | os.PathLike[str], **settings: str | int | float | bool) ->
 
 def open_model(model: str, settings: Settings) -> Model:
     """`load`, with settings that are resolved already."""
-    from isochrone.engine.engine import Engine
+    from isochrone.engine.local import LocalEngine
 
     from .loading import load_model, loading_of
     from .reading import locate, read_tokenizer
 
     path = locate(model, offline=settings.offline)
     runtime = load_model(**loading_of(path, settings))
-    return Model(model, read_tokenizer(path), Engine(runtime), runtime)
+    return Model(model, read_tokenizer(path), LocalEngine(runtime), runtime)
 
 
 class Stream(Iterator[str]):
@@ -117,10 +118,9 @@ class Stream(Iterator[str]):
 class Model:
     """A loaded model.  Made by `load`; use it as a context, or call `close`."""
 
-    def __init__(self, name: str, tokenizer: Tokenizer, engine: Engine, runtime: Runtime) -> None:
+    def __init__(self, name: str, tokenizer: Tokenizer, engine: LocalEngine, runtime: Runtime) -> None:
         self.name = name
         self._tokenizer, self._engine, self._runtime = tokenizer, engine, runtime
-        self._next_id = 1
 
     @property
     def context(self) -> int:
@@ -164,11 +164,10 @@ class Model:
 
         now = time.monotonic()
         request = Submit(
-            id=self._next_id, prompt_ids=self._tokens(prompt), max_tokens=max_tokens, eos_ids=self._tokenizer.eos_ids,
+            prompt_ids=self._tokens(prompt), max_tokens=max_tokens, eos_ids=self._tokenizer.eos_ids,
             sampling=SamplingParams(temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p, seed=seed),
             arrived_at=now, total_at=None if within_s is None else now + within_s,
         )  # fmt: skip
-        self._next_id += 1
         return Stream(self._answer(request, tuple(stop), continuing=isinstance(prompt, str)))
 
     def _tokens(self, prompt: Prompt) -> list[int]:
@@ -186,36 +185,24 @@ class Model:
         from isochrone.text import StopStrings, StreamDecoder
 
         decoder, matcher = StreamDecoder(self._tokenizer, continuing=continuing), StopStrings(stops)
-        text, num_tokens, first_at, reason = "", 0, 0.0, None
-        num_cached = 0
-        self._engine.submit(request)
-        try:
-            while reason is None:
-                for delta in self._deltas(request.id):
-                    num_tokens += len(delta.token_ids)
-                    first_at = first_at or time.monotonic()
-                    piece, is_stopped = matcher.push(decoder.push(delta.token_ids))
-                    reason = "stop" if is_stopped else delta.finish_reason
-                    if reason is not None and not is_stopped:
-                        piece += matcher.push(decoder.finish())[0] + matcher.finish()
-                    num_cached = delta.timing.num_cached if delta.timing else num_cached
-                    text += piece
-                    if piece:
-                        yield piece
-        finally:
-            self._engine.cancel(request.id)  # left early, or ended by a stop text; a finished one is unknown by now
+        text, num_tokens, num_cached, first_at, reason = "", 0, 0, 0.0, ""
+        with closing(self._engine.submit(request)) as deltas:
+            for delta in deltas:
+                num_tokens += len(delta.token_ids)
+                first_at = first_at or time.monotonic()
+                piece, is_stopped = matcher.push(decoder.push(delta.token_ids))
+                if delta.timing is not None:
+                    num_cached = delta.timing.num_cached
+                if delta.finish_reason is not None and not is_stopped:
+                    piece += matcher.push(decoder.finish())[0] + matcher.finish()
+                text += piece
+                reason = "stop" if is_stopped else delta.finish_reason or ""
+                if piece:
+                    yield piece
+                if reason:
+                    break
         now = time.monotonic()
         yield Completion(
             text, reason, len(request.prompt_ids), num_cached, num_tokens, first_at - request.arrived_at,
             now - request.arrived_at,
         )  # fmt: skip
-
-    def _deltas(self, id: int) -> Iterator[Delta]:
-        """One step of the engine, and what it gave this request.  Raises what the engine refused it with."""
-        from isochrone.engine.records import error_of
-
-        output = self._engine.step(time.monotonic())
-        for refusal in output.refusals:
-            if refusal.id == id:
-                raise error_of(refusal)
-        return (delta for delta in output.deltas if delta.id == id)

@@ -22,12 +22,13 @@ from isochrone.gateway.serve import Serving, serve
 from isochrone.places.local import Local
 from isochrone.places.reader import Reader
 from isochrone.weights import here
+from isochrone.weights.catalogue import CATALOGUE
 
 from .loading import loading_of
 from .reading import read_tokenizer
 from .running import recorded
 
-LOAD = "isochrone.api.loading:load_model"
+LOAD = "isochrone.api.loading:load_to_serve"
 
 
 def serve_model(
@@ -78,3 +79,9 @@ def served_name(model: str) -> str:
 def _reader(path: Path) -> Reader:
     tokenizer = read_tokenizer(path)
     return Reader(tokenizer, tokenizer.chat_template)
+
+
+def licence_of(model: str) -> str:
+    """The licence of a short-named model; `isochrone pull` shows it of any."""
+    entry = CATALOGUE.get(model)
+    return entry.license if entry else "see the model's own page"

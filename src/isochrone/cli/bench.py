@@ -22,6 +22,8 @@ def command(model: str, as_json: bool, **flags: Any) -> None:
     report = run_bench(model, settings_from(flags), progress=note)
     if as_json:
         return print_json(report)
+    if not any(figure.limit for figure in report.figures):
+        note("No limits are known: isochrone probe measures them.")
     rows = [(f.name, f.shown, f.shown_limit, f.shown_share) for f in report.figures]
     print_table(("figure", "measured", "limit", "share of limit"), rows)
     click.echo(f"{report.machine}, {report.threads} threads, {report.isa}, {report.date}")
