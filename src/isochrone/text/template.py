@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from isochrone.errors import BadModel, BadRequest
 
 from .fixed import fixed
-from .growth import may_outgrow_fuel
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -24,7 +23,7 @@ INDENT_MAX = 16
 FUEL = 2_000_000
 FUEL_PER_CHAR = 4
 
-_GENERATION = re.compile(r"{%([-+]?)\s*(end)?generation\s*([-+]?)%}")
+_GENERATION = r"{%([-+]?)\s*(end)?generation\s*([-+]?)%}"
 
 
 class ChatTemplate:
@@ -47,6 +46,9 @@ class ChatTemplate:
         now: Callable[[], datetime] | None = None,
         apart: bool = True,
     ) -> None:
+        # Here, as its expressions take 4 ms to compile, and a bare completion needs none of it.
+        from .growth import may_outgrow_fuel
+
         if len(source) > SOURCE_CHARS_MAX:
             raise BadModel(
                 f"The model's chat template has {len(source)} characters; at most {SOURCE_CHARS_MAX} are read.",
@@ -143,8 +145,8 @@ def _tojson(
 
 def _without_generation_marks(source: str) -> str:
     """`{% generation %}` marks what training learns from; here it is a block that is always shown."""
-    return _GENERATION.sub(
-        lambda mark: f"{{%{mark[1]} {'endif' if mark[2] else 'if true'} {mark[3]}%}}", source
+    return re.sub(
+        _GENERATION, lambda mark: f"{{%{mark[1]} {'endif' if mark[2] else 'if true'} {mark[3]}%}}", source
     )  # fmt: skip
 
 
