@@ -92,7 +92,6 @@ class Settings:
         None, "Memory for the KV cache; auto derives it from free memory.", _or_auto(units.parse_bytes),
         key="kv_memory", show=units.format_bytes,
     )  # fmt: skip
-    kv_type: str = _setting("bf16", "Number type of the KV cache: bf16 or int8.", _one_of("bf16", "int8"))
     threads: int | None = _setting(
         None, "Worker threads; auto counts the cores that affinity and cgroup quota leave.", _or_auto(_whole(1, 1024))
     )

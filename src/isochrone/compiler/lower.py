@@ -210,7 +210,7 @@ class _Lowering:
         attends = [node.op for node in self.graph.nodes if isinstance(node.op, ops.Attend)]
         shapes = {(a.heads, a.kv_heads, a.head_dim) for a in attends}
         if len(shapes) != 1:
-            raise Unsupported(f"Layers with different heads ({sorted(shapes)}) share no cache.", fix="Use another model.")
+            raise Unsupported(f"Layers of different heads ({sorted(shapes)}) share no cache.", fix="Use another.")
         heads, kv_heads, head_dim = shapes.pop()
         if head_dim % 16:
             raise Unsupported(f"A head of {head_dim} is not a multiple of 16.", fix="Run it with --runtime reference.")

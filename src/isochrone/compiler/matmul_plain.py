@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from ..graph.formats import BLOCK, COLUMNS, FORMATS, Plain
 from .ir import PTR, Kernel, Type
 from .isa import Target
-from .matmul import BIAS, ITEM_ROWS, NUM_BLOCKS, OUT, OUT_ROW_BYTES, PANEL_BYTES, TILE_BYTES, WEIGHTS, Epilogue, gate
 from .matmul import ACTIVATIONS as X
+from .matmul import BIAS, ITEM_ROWS, NUM_BLOCKS, OUT, OUT_ROW_BYTES, PANEL_BYTES, TILE_BYTES, WEIGHTS, Epilogue, gate
 from .tile import Tile, Value
 
 _CHAINS = 4

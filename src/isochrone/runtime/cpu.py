@@ -17,7 +17,7 @@ from ..compiler.rope import ANGLE_STEP
 from ..compiler.table import PAGE_TOKENS, ROWS_PANEL, Word, page_bytes
 from .memory import aligned_words, zeroed_bytes
 from .pool import Pool
-from .step import NUM_TOP_MAX, F32, I32, RuntimeInfo, StepBatch, StepResult
+from .step import F32, I32, NUM_TOP_MAX, RuntimeInfo, StepBatch, StepResult
 
 U8 = NDArray[np.uint8]
 
