@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -21,11 +22,11 @@ from .harness import ALL_TARGETS, Bench, same_bits_interpreted
 GROUPS = 8
 
 
+@dataclass(frozen=True)
 class Dots:
     """start + the dot product of eight groups of codes up to code_max, as every contraction builds it."""
 
-    def __init__(self, code_max: int | None) -> None:
-        self.code_max = code_max
+    code_max: int | None
 
     def build(self, target: Target) -> Kernel:
         t, lanes = Tile("dots", target), target.lanes
@@ -38,16 +39,17 @@ class Dots:
 
 
 @pytest.mark.parametrize("target", ALL_TARGETS)
-@pytest.mark.parametrize("code_max", [1, 3, 7, 15, 31, 63, 127, 255])
-@pytest.mark.parametrize("activation", [127, -127])
-def test_dot_products_at_their_extremes_are_exact(activation: int, code_max: int, target: Target) -> None:
+@pytest.mark.parametrize("code_max", [3, 15, 31, 63, 127, 255])
+def test_dot_products_at_their_extremes_are_exact(code_max: int, target: Target) -> None:
     arrays = {
         "codes": np.full((GROUPS, 4 * target.lanes), code_max, np.uint8),
-        "activations": np.full((GROUPS, 4), activation, np.int8),
+        "activations": np.full((GROUPS, 4), ACTIVATION_MAX, np.int8),
         "out": np.zeros(target.lanes, np.int32), "start": np.full(target.lanes, 11, np.int32),
     }  # fmt: skip
     bench, spec = Bench(arrays, ["codes", "activations", "out", "start"]), Dots(code_max)
-    assert (same_bits_interpreted(bench, spec, target, 0) == 11 + 32 * code_max * activation).all()
+    for activation in (ACTIVATION_MAX, -ACTIVATION_MAX):
+        bench.arrays["activations"][:] = activation
+        assert (same_bits_interpreted(bench, spec, target, 0) == 11 + 32 * code_max * activation).all()
 
 
 @pytest.mark.parametrize("code_max", [3, 7, 15, 31, 63])
