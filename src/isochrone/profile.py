@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -118,6 +117,8 @@ def profile_path() -> Path:
 
 def save_profile(profile: MachineProfile, path: Path) -> None:
     """Write the profile aside and rename it, so that a reader sees the old one or the new one."""
+    import tempfile  # only who probes pays for it: readers are on the way to a first token
+
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"schema": SCHEMA, **asdict(profile)}, indent=2)
     handle, aside = tempfile.mkstemp(dir=path.parent, prefix=path.name)

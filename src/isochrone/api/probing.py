@@ -9,8 +9,11 @@ from dataclasses import dataclass
 from isochrone.compiler.isa import choose_target
 from isochrone.config import Settings
 from isochrone.profile import MachineProfile, profile_path, save_profile
+from isochrone.runtime.kernel_times import measure_kernels
+from isochrone.runtime.load import load_runtime
 from isochrone.runtime.probe import measure_machine
 from isochrone.runtime.roofline import KernelPoint, draw_roofline, print_roofline
+from isochrone.weights import store
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +35,28 @@ class Probed:
         return draw_roofline(self.profile, self.kernels, threads=self.threads)
 
 
-def probe(settings: Settings, *, progress: Callable[[str], None] = lambda what: None) -> Probed:
+def probe(
+    settings: Settings, *, model: str | None = None, progress: Callable[[str], None] = lambda what: None
+) -> Probed:
     """Measure this machine and keep the profile, which predictions are made from.
 
-    Raises Unsupported where no kernels can be generated, MissingExtra without llvmlite.
+    model  whose kernels to time and put on the roofline; pulled when it is not here
+    Raises Unsupported where no kernels can be generated, MissingExtra without llvmlite, and what loading raises.
     """
     target = choose_target(settings.isa)
     profile = measure_machine(target, measured_on=datetime.date.today().isoformat(), progress=progress)
     save_profile(profile, profile_path())
-    return Probed(profile, (), settings.threads or profile.num_cores)
+    threads = settings.threads or profile.num_cores
+    return Probed(profile, () if model is None else _kernels_of(model, settings, threads, progress), threads)
+
+
+def _kernels_of(
+    model: str, settings: Settings, threads: int, progress: Callable[[str], None]
+) -> tuple[KernelPoint, ...]:
+    path = store.resolve(model, offline=settings.offline)
+    progress(f"the kernels of {model}")
+    runtime = load_runtime(path, weights=settings.weights, context=settings.context, threads=threads, isa=settings.isa)
+    try:
+        return measure_kernels(runtime)
+    finally:
+        runtime.close()

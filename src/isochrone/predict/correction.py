@@ -56,9 +56,9 @@ def learn(correction: Correction, *, predicted_s: float, actual_s: float) -> Cor
 
     The prior counts as one observation without bias, so that the first ones do not swing it at will.
     """
-    if predicted_s <= 0.0 or actual_s <= 0.0:
+    if not (0.0 < predicted_s < math.inf and 0.0 < actual_s < math.inf):
         return correction
-    ratio = min(max(math.log(actual_s / predicted_s), -math.log(RATIO_MAX)), math.log(RATIO_MAX))
+    ratio = min(max(math.log(actual_s) - math.log(predicted_s), -math.log(RATIO_MAX)), math.log(RATIO_MAX))
     weight = correction.weight * math.exp(-1.0 / MEMORY) + 1.0
     rate = 1.0 / (weight + 1.0)
     off = ratio - correction.bias

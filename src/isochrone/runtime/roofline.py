@@ -91,10 +91,10 @@ def print_roofline(profile: MachineProfile, points: Sequence[KernelPoint], *, th
     lines.append(f"{'barrier':24}{profile.barrier_s.at(threads) * 1e9:10.0f} ns")
     if points:
         columns = f"{'op/byte':>9}{'GOP/s':>9}{'op/clock':>10}{'GB/s':>8}{'B/clock':>9}{'of limit':>10}"
-        lines += ["", f"{'kernel':32}{columns}"]
+        lines += ["", f"{'kernel':36}{columns}"]
     for point in points:
         lines.append(
-            f"{point.name:32}{point.intensity:9.1f}{point.operations_per_s / 1e9:9.1f}"
+            f"{point.name:36}{point.intensity:9.1f}{point.operations_per_s / 1e9:9.1f}"
             f"{point.operations_per_s / clock:10.1f}{point.bytes_per_s / 1e9:8.1f}{point.bytes_per_s / clock:9.2f}"
             f"{share_of_limit(point, profile, threads):10.0%}"
         )
