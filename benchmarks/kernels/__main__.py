@@ -101,7 +101,10 @@ class Session:
         if case.limit == "read":
             memory = np.ones(int(case.amount) + _PAGE, np.uint8)  # untouched pages are all the same page of zeros
             return self.prober.read(int(memory.ctypes.data) // _PAGE * _PAGE + _PAGE, int(case.amount), threads)
-        name = {"vnni": "int8_dot", "maddubs": "int8_chain"}.get(self.target.dot)
+        if case.limit == "float":
+            name = "bf16" if self.target.bf16_dot else "fp32"
+        else:
+            name = {"vnni": "int8_dot", "maddubs": "int8_chain"}.get(self.target.dot, "")
         return self.prober.compute(name, threads) if name else None
 
     def close(self) -> None:

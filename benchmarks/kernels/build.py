@@ -24,7 +24,7 @@ Function = Callable[[int, int, int, int, int], None]
 TWINS = Path(__file__).parent / "twins"
 _FLAGS = {
     "vnni": ["-DTWIN_VNNI", "-march=x86-64-v4", "-mavx512vnni"],
-    "vnni-bf16": ["-DTWIN_VNNI", "-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16"],
+    "vnni-bf16": ["-DTWIN_VNNI", "-DTWIN_BF16", "-march=x86-64-v4", "-mavx512vnni", "-mavx512bf16"],
     "avx2": ["-DTWIN_AVX2", "-march=x86-64-v3"],
 }
 

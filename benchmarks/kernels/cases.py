@@ -9,9 +9,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from isochrone.compiler import matmul, rows
+from isochrone.compiler import attention, matmul, rows
 from isochrone.compiler.isa import Target
 from isochrone.compiler.kernels import KernelSpec
+from isochrone.compiler.pages import page_bytes, query_bytes
+from isochrone.compiler.table import CHUNK, PAGE_TOKENS, Word
 from isochrone.graph.formats import BLOCK, COLUMNS, FORMATS, Quantised
 from isochrone.weights.blocks import BLOCK_DTYPES, row_bytes
 from isochrone.weights.pack import pack_rows
@@ -34,13 +36,13 @@ class Case:
     """One line of the report.
 
     amount   what one call does, in the unit of the limit: bytes that it must read, or operations
-    limit    "read": the bandwidth for as many bytes; "int8": the peak of the integer dot product
+    limit    "read": the bandwidth for as many bytes; "int8", "float": the peak of the dot product that is used
     """
 
     family: str
     label: str
     spec: KernelSpec
-    limit: Literal["read", "int8"]
+    limit: Literal["read", "int8", "float"]
     amount: float
     make: Callable[[], Data]
 
@@ -54,6 +56,9 @@ def cases(target: Target) -> Iterator[Case]:
     yield matmul_case(target, "q4_0", 1, 151936, 1024)
     for num_rows in (1, 512):
         yield rows_case(target, num_rows, 1024)
+    for head_dim, group, kv_heads in ((64, 3, 3), (128, 2, 8)):  # SmolLM2-135M, Qwen3-0.6B
+        yield attention_case(target, head_dim, group, kv_heads, begin=4095, end=4096)
+        yield attention_case(target, head_dim, group, kv_heads, begin=0, end=512)
 
 
 def matmul_case(target: Target, format_name: str, m: int, n: int, k: int) -> Case:
@@ -83,6 +88,20 @@ def rows_case(target: Target, num_rows: int, k: int) -> Case:
         limit="read",
         amount=num_rows * k * 4,
         make=lambda: _rows_data(panel, num_rows, k),
+    )
+
+
+def attention_case(target: Target, head_dim: int, group: int, kv_heads: int, *, begin: int, end: int) -> Case:
+    """Positions begin .. end - 1 of one sequence over its cache: one is bound by reading it, many by arithmetic."""
+    is_decode = end - begin == 1
+    num_pairs = sum(range(begin + 1, end + 1)) * group * kv_heads
+    return Case(
+        family="attention",
+        label=f"{end - begin} of {end}, {kv_heads} x {group} x {head_dim}",
+        spec=attention.Attend(head_dim, group, False),
+        limit="read" if is_decode else "float",
+        amount=end * kv_heads * head_dim * 4 if is_decode else 4 * head_dim * num_pairs,
+        make=lambda: _attention_data(target, head_dim, group, kv_heads, begin, end),
     )
 
 
@@ -119,6 +138,31 @@ def _rows_data(panel: int, num_rows: int, k: int) -> Data:
     args = _words(x.ctypes.data, 4 * k, k // BLOCK, out.ctypes.data, panel_bytes, weight.ctypes.data, 0, 0, 0)
     args.view(np.float32)[2 * rows.EPS], args.view(np.float32)[2 * rows.INVERSE_K] = 1e-5, 1 / k
     return Data({"x": x, "weight": weight, "out": out}, _words(num_rows), args, num_rows)
+
+
+def _attention_data(target: Target, head_dim: int, group: int, kv_heads: int, begin: int, end: int) -> Data:
+    random, num_pages, m = np.random.default_rng(0), -(-end // PAGE_TOKENS), end - begin
+    width, item_bytes = kv_heads * group * head_dim, query_bytes(target)
+    cache = _bf16(random.standard_normal((kv_heads, num_pages, page_bytes(head_dim) // 2)))
+    queries = random.standard_normal((m, width)).astype(np.float32) / head_dim**0.5
+    if item_bytes == 2:
+        queries = _bf16(queries)
+    pages, out = random.permutation(num_pages).astype(np.int32), np.zeros((m, width), np.float32)
+    step = attention.item_tokens(group)
+    items = np.array([
+        (0, head, first, min(step, m - first), begin + first, 0, -(-(begin + min(first + step, m)) // CHUNK), -1)
+        for first in range(0, m, step) for head in range(kv_heads)
+    ], np.int32)  # fmt: skip
+    ctx = np.zeros(Word.NUM_WORDS, np.int64)
+    ctx[Word.PAGES], ctx[Word.PAGES_ROW_BYTES], ctx[Word.ITEMS] = pages.ctypes.data, pages.nbytes, items.ctypes.data
+    args = _words(queries.ctypes.data, width * item_bytes, cache.ctypes.data, cache.strides[0], out.ctypes.data,
+                  4 * width, 0, 0)  # fmt: skip
+    arrays = {"cache": cache, "queries": queries, "pages": pages, "items": items, "out": out}
+    return Data(arrays, ctx, args, len(items))
+
+
+def _bf16(values: Array) -> Array:
+    return np.ascontiguousarray((values.astype(np.float32).view(np.uint32) >> 16).astype(np.uint16))
 
 
 def _words(*words: int) -> Array:
