@@ -94,3 +94,11 @@ def test_the_latest_deadline_gives_way_when_memory_is_short(make_engine):
     answers = run(engine, [patient, urgent])
     assert answers[1, 0].timing.num_preempted == 0 and answers[2, 0].timing.num_preempted > 0
     assert answers[2, 0].token_ids == alone(msgspec.structs.replace(patient))[0].token_ids
+
+
+def test_once_it_has_its_first_token_a_sequence_ranks_by_the_deadline_of_its_answer(make_engine):
+    engine = make_engine(page_tokens=4, num_pages=16)
+    early = Submit(id=1, prompt_ids=[1] * 4, sampling=GREEDY, max_tokens=50, arrived_at=1000.0)
+    hasty = Submit(id=2, prompt_ids=[2] * 4, sampling=GREEDY, max_tokens=50, arrived_at=1000.5, ttft_at=1001.0)
+    answers = run(engine, [early, hasty])
+    assert answers[1, 0].timing.num_preempted == 0 and answers[2, 0].timing.num_preempted > 0

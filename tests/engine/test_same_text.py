@@ -230,3 +230,13 @@ def test_max_tokens_0_reads_the_prompt_into_the_cache_and_draws_nothing(make_eng
     answer = run(engine, [Submit(id=1, prompt_ids=list(range(33)), max_tokens=0)])[1, 0]
     assert answer.token_ids == [] and answer.finish_reason == "length"
     assert engine.stats.num_pages_cached == 4
+
+
+def test_after_a_loss_nothing_cached_before_is_trusted(make_engine):
+    engine = make_engine(faults=Faults(lose_steps=frozenset({4})))
+    submit = Submit(id=1, prompt_ids=list(range(30)), sampling=SamplingParams(temperature=0), max_tokens=3)
+    run(engine, [submit])
+    run(engine, [Submit(id=2, prompt_ids=[9] * 20, sampling=SamplingParams(temperature=0), max_tokens=6)])
+    answer = run(engine, [msgspec.structs.replace(submit, id=3)])[3, 0]
+    assert answer.timing.num_cached == 0 and engine.stats.num_replayed_total == 1
+    assert answer.said == alone(submit)[0].said

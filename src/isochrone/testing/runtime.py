@@ -43,7 +43,8 @@ class Faults:
     nan_token    rows of a sequence that holds this token are not finite
     failed_token a sequence that holds this token is reported as failed
     raise_token  a step with a sequence that holds this token raises
-    lose_steps   numbers of steps (from 0) that lose the cache of every sequence in them
+    lose_steps   numbers of steps (from 0) that lose the whole cache; sequences that were not in such a step are
+                 reported as lost in the next one that they are in
     die_at       the process is killed when a sequence reaches this position, once for each life_file that is absent
     die_token    the process is killed whenever a sequence holds this token
     """
@@ -74,6 +75,7 @@ class FakeRuntime:
     num_tokens: int = 0
     batches: list[tuple[int, ...]] = field(default_factory=list)
     _cells: NDArray[np.int64] = field(init=False)
+    _has_lost: bool = False
 
     def __post_init__(self) -> None:
         self._cells = np.full((self.info.num_pages, self.info.page_tokens), -1, np.int64)
@@ -89,20 +91,29 @@ class FakeRuntime:
         if self.clock is not None:
             self.clock.advance(self.step_s + self.token_s * len(batch.token_ids))
         logits = np.zeros((len(batch.logit_rows), self.info.vocab_size), np.float32)
-        failed = []
+        failed, lost = [], []
         for s in range(len(batch.starts) - 1):
             seen = self._seen(batch, s)
+            if number in self.faults.lose_steps or (self._has_lost and (seen < 0).any()):
+                lost.append(s)
+                continue
             if self.faults.failed_token in seen:
                 failed.append(s)
             rows = np.flatnonzero((batch.logit_rows >= batch.starts[s]) & (batch.logit_rows < batch.starts[s + 1]))
             if len(rows):
                 logits[rows] = self._logits(seen, batch.positions[batch.logit_rows[rows]])
-        lost = tuple(range(len(batch.starts) - 1)) if number in self.faults.lose_steps else ()
-        for s in lost:
-            self._cells[batch.pages[s][batch.pages[s] >= 0]] = -1
+        if number in self.faults.lose_steps:
+            self._cells[:] = -1
+            self._has_lost = True
         result = sample(logits, batch.sampling, batch.num_top)
         return StepResult(
-            result.tokens, result.logprobs, result.finite, result.top_tokens, result.top_logprobs, tuple(failed), lost
+            result.tokens,
+            result.logprobs,
+            result.finite,
+            result.top_tokens,
+            result.top_logprobs,
+            tuple(failed),
+            tuple(lost),
         )
 
     def close(self) -> None:
