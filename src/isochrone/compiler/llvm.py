@@ -27,7 +27,7 @@ def print_module(kernels: list[Kernel], *, triple: str, features: str, cpu: str,
     """A whole module: every kernel, the intrinsics they use, and `extra` text (the driver)."""
     functions, declarations = [], set[str]()
     for kernel in kernels:
-        printer = _Printer(kernel)
+        printer = KernelPrinter(kernel)
         functions.append(printer.function())
         declarations |= printer.declarations
     attributes = (
@@ -38,7 +38,7 @@ def print_module(kernels: list[Kernel], *, triple: str, features: str, cpu: str,
     return "\n\n".join([head, *functions, extra, "\n".join(sorted(declarations)), attributes]) + "\n"
 
 
-class _Printer:
+class KernelPrinter:
     """Prints one kernel."""
 
     def __init__(self, kernel: Kernel) -> None:
