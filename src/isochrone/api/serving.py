@@ -17,17 +17,23 @@ from typing import Any
 from isochrone.config import Settings
 from isochrone.engine.client import EngineClient
 from isochrone.engine.records import EngineSpec
-from isochrone.errors import NotFound
+from isochrone.errors import IsochroneError, NotFound
+from isochrone.gateway.foresight import Foresight
 from isochrone.gateway.serve import Serving, serve
 from isochrone.places.local import Local
 from isochrone.places.reader import Reader
+from isochrone.predict import Machine, ShapeCost
+from isochrone.profile import load_profile, profile_path
 from isochrone.weights import here
 from isochrone.weights.catalogue import CATALOGUE
 
 from .loading import loading_of
 from .reading import read_tokenizer
 from .running import recorded
+from .shapes import kept_shape
 
+BLOCK_TOKENS = 32
+"""Positions in a block of the KV cache, as the runtime lays it out."""
 LOAD = "isochrone.api.loading:load_to_serve"
 
 
@@ -55,7 +61,25 @@ def serve_model(
             stack.enter_context(recorded(served, url, time.strftime("%Y-%m-%d %H:%M:%S")))
             on_listening(url)
 
-        serve(place, serving, on_listening=listening)
+        serve(place, serving, predictor=_foresight(path, settings), on_listening=listening)
+
+
+def _foresight(path: Path, settings: Settings) -> Foresight | None:
+    """What prices requests, for the log and the metrics; None, said on stderr, where the machine was never probed."""
+    try:
+        profile = load_profile(profile_path())
+    except IsochroneError as error:
+        print(f"Requests are served without predictions. {error}", file=sys.stderr)
+        return None
+    known = kept_shape(path, settings.weights)
+    if known is None:
+        command = [sys.executable, "-m", "isochrone.api.shapes", str(path), settings.weights]
+        subprocess.run(command, check=False)  # what is wrong with the model, its loading says better
+        known = kept_shape(path, settings.weights)
+    if known is None:
+        return None
+    cost = ShapeCost(*known, has_bf16_dot=profile.bf16 is not None)
+    return Foresight(cost, Machine(profile, settings.threads or profile.num_cores), block_tokens=BLOCK_TOKENS)
 
 
 def _pulled(model: str, offline: bool) -> Path:
