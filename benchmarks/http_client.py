@@ -133,7 +133,7 @@ async def _read_head(reader: asyncio.StreamReader) -> tuple[int, bool]:
     """(status, whether the body comes in chunks)"""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     status, _, fields = head.partition("\r\n")
-    return int(status.split()[1]), "transfer-encoding: chunked" in fields.lower()
+    return int(status.partition(" ")[2].partition(" ")[0]), "transfer-encoding: chunked" in fields.lower()
 
 
 async def _lines(reader: asyncio.StreamReader, is_chunked: bool) -> AsyncIterator[str]:

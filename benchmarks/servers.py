@@ -33,11 +33,15 @@ class ServerKind:
     has_metrics: bool
 
 
+KV_MEMORY = "512MB"
+"""Enough for 64 clients, and full well before memory is first looked at: growth after that is a leak."""
+
+
 def ours(model: Path, threads: int) -> ServerKind:
-    """`isochrone up`, as a user starts it."""
+    """`isochrone up`, as a user starts it, with a bound on its KV cache."""
     command = (
         sys.executable, "-c", "from isochrone.cli import main; main()", "up", str(model), "--name", "bench",
-        "--host", HOST, "--port", "{port}", "--threads", str(threads),
+        "--host", HOST, "--port", "{port}", "--threads", str(threads), "--kv-memory", KV_MEMORY,
     )  # fmt: skip
     return ServerKind("Isochrone", "bench", command, has_metrics=True)
 
