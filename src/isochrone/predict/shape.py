@@ -112,6 +112,10 @@ def kv_bytes_per_token(shape: ModelShape, kv_item_bytes: float) -> float:
     return 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * kv_item_bytes
 
 
+BARRIERS = {"qkv": 3, "attend": 3, "o": 1, "gate_up": 2, "down": 2, "lm_head": 3}
+"""Barriers behind each matmul and its neighbours in the compiled plan: norms, rotary turns and quantising included."""
+
+
 @dataclass(frozen=True, slots=True)
 class ShapeCost:
     """The cost of any step of a model, from its shape.
@@ -145,6 +149,7 @@ class ShapeCost:
             read_bytes=matrix_bytes(format, n, k) if tokens else 0,
             int8_ops=0.0 if is_plain else operations,
             fp32_flops=operations if is_plain else 0.0,
+            num_barriers=BARRIERS[name],
             count=count,
         )
 
@@ -158,6 +163,7 @@ class ShapeCost:
             read_bytes=cached * kv_bytes_per_token(shape, self.kv_item_bytes) / shape.num_layers,
             fp32_flops=0.0 if self.has_bf16_dot else flops,
             bf16_flops=flops if self.has_bf16_dot else 0.0,
+            num_barriers=BARRIERS["attend"],
             count=shape.num_layers,
         )
 

@@ -165,27 +165,24 @@ def measure_machine(
         progress("barrier")
         barrier = PerThreads(counts, tuple(prober.barrier_s(n) for n in counts))
         progress("caches and memory")
-        caches = read_caches()
-        largest = max((cache.capacity_bytes for cache in caches), default=0)
-        num_bytes = limits.memory_bytes or memory_bytes(largest)
-        with mmap.mmap(-1, num_bytes) as memory:
-            address = _touch(memory)
-            levels = tuple(_cache_level(prober, address, num_bytes, cache, counts) for cache in caches)
-            reads = PerThreads(counts, tuple(prober.read(address, num_bytes, n) for n in counts))
+        levels, reads = _measure_memory(prober, counts, limits.memory_bytes)
     return MachineProfile(
-        cpu=cpu_name(),
-        isa=target.name,
-        num_cores=len(cpus),
-        clock_hz=clock_hz,
-        read_bytes_per_s=reads,
-        caches=levels,
-        fp32=rates["fp32"],
-        bf16=rates.get("bf16"),
-        int8_dot=rates.get("int8_dot"),
-        int8_chain=rates.get("int8_chain"),
-        barrier_s=barrier,
-        measured_on=measured_on,
-    )
+        cpu=cpu_name(), isa=target.name, num_cores=len(cpus), clock_hz=clock_hz, read_bytes_per_s=reads, caches=levels,
+        fp32=rates["fp32"], bf16=rates.get("bf16"), int8_dot=rates.get("int8_dot"),
+        int8_chain=rates.get("int8_chain"), barrier_s=barrier, measured_on=measured_on,
+    )  # fmt: skip
+
+
+def _measure_memory(
+    prober: Prober, counts: Sequence[int], wanted_bytes: int
+) -> tuple[tuple[CacheLevel, ...], PerThreads]:
+    """Every cache, then memory that none of them holds."""
+    caches = read_caches()
+    num_bytes = wanted_bytes or memory_bytes(max((cache.capacity_bytes for cache in caches), default=0))
+    with mmap.mmap(-1, num_bytes) as memory:
+        address = _touch(memory)
+        levels = tuple(_cache_level(prober, address, num_bytes, cache, counts) for cache in caches)
+        return levels, PerThreads(tuple(counts), tuple(prober.read(address, num_bytes, n) for n in counts))
 
 
 def thread_counts(num_cores: int) -> tuple[int, ...]:
