@@ -11,7 +11,7 @@ from isochrone.compiler.attention import Attend, state_bytes
 from isochrone.compiler.attention_items import AttentionItems, Combine
 from isochrone.compiler.interpret import interpret
 from isochrone.compiler.isa import Target
-from isochrone.compiler.pages import page_bytes, query_bytes
+from isochrone.compiler.pages import KvType, page_bytes, query_bytes
 from isochrone.compiler.rope import ANGLE_STEP, RopeWrite
 from isochrone.compiler.table import PAGE_TOKENS, Word
 from isochrone.compiler.tile import LOG2_E
@@ -31,6 +31,7 @@ class Shape:
     rotary_dim: int = 64
     window: int | None = None
     norm: bool = False
+    kv: KvType = "bf16"
 
     @property
     def heads(self) -> int:
@@ -76,17 +77,23 @@ class Layer:
         pages = -(-context // PAGE_TOKENS)
         self.pages = random.permutation(num_sequences * pages).astype(np.int32).reshape(num_sequences, pages)
         # Never zero: what was not written must not matter, and bf16 0x7F7F is finite and huge.
-        self.cache = np.full((shape.kv_heads, num_sequences * pages, page_bytes(shape.head_dim)), 0x7F, np.uint8)
+        size = page_bytes(shape.head_dim, shape.kv)
+        self.cache = np.full((shape.kv_heads, num_sequences * pages, size), 0x7F, np.uint8)
         self.norms = random.uniform(0.5, 1.5, (2, shape.head_dim)).astype(np.float32)
+
+    @property
+    def query_bytes(self) -> int:
+        return query_bytes(self.target, self.shape.kv)
 
     def step(self, *chunks: Chunk) -> Step:
         """Append the chunks' keys and values, and attend."""
         bench, args = self._prepare(chunks)
         shape, ctx = self.shape, bench.ctx
-        self._run(RopeWrite(shape.head_dim, shape.rotary_dim, shape.norm), bench, args["rope"], int(ctx[Word.TOKENS]))
+        write = RopeWrite(shape.head_dim, shape.rotary_dim, shape.norm, shape.kv)
+        self._run(write, bench, args["rope"], int(ctx[Word.TOKENS]))
         self._run(AttentionItems(shape.group), bench, args["items"], 1)
         items, combines = int(ctx[Word.ATTEND_ITEMS]), int(ctx[Word.COMBINE_ITEMS])
-        self._run(Attend(shape.head_dim, shape.group, shape.window is not None), bench, args["attend"], items)
+        self._run(Attend(shape.head_dim, shape.group, shape.window is not None, shape.kv), bench, args["attend"], items)
         self._run(Combine(shape.head_dim, shape.group), bench, args["attend"], combines)
         out = bench.arrays["out"].reshape(-1, shape.heads, shape.head_dim)
         return Step(out, bench.arrays["queries"], bench.arrays["poison"], items, combines)
@@ -105,7 +112,7 @@ class Layer:
             Word.PAGES_ROW_BYTES: 4 * self.pages.shape[1], Word.ITEMS: "items", Word.COMBINES: "combines",
             Word.PARTIAL_ROWS_MAX: self.partial_rows, Word.POISON: "poison", Word.NUM_WORDS: 0,
         })  # fmt: skip
-        shape, query = self.shape, query_bytes(self.target)
+        shape, query = self.shape, self.query_bytes
         bench = Bench(arrays, [], ctx)
         self.cache = bench.arrays["cache"]
         stride = self.cache.strides[0]
@@ -141,7 +148,7 @@ class Layer:
             "starts": np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32),
             "pages": self.pages[[c.sequence for c in chunks]],
             "qkv": np.concatenate([self.qkv[c.sequence, c.begin : c.end] for c in chunks]),
-            "queries": np.zeros((len(positions), shape.heads * shape.head_dim * query_bytes(self.target)), np.uint8),
+            "queries": np.zeros((len(positions), shape.heads * shape.head_dim * self.query_bytes), np.uint8),
             "cache": self.cache,
             "q_norm": self.norms[0], "k_norm": self.norms[1],
             "items": np.zeros((4096, attention.ITEM_BYTES), np.uint8),
@@ -154,13 +161,16 @@ class Layer:
     # --- what the kernels should have done ------------------------------------------------------------------------
 
     def cached(self, sequence: int, num_positions: int) -> tuple[np.ndarray, np.ndarray]:
-        """Keys and values f64 [kv_heads, positions, dim] as the pages hold them."""
+        """Keys and values f64 [kv_heads, positions, dim] as the pages hold them (layout: pages.py)."""
         kv_heads, dim = self.shape.kv_heads, self.shape.head_dim
-        raw = self.cache[:, self.pages[sequence]].view(np.uint16).astype(np.uint32) << 16
-        halves = np.ascontiguousarray(raw).view(np.float32).reshape(kv_heads, -1, 2, PAGE_TOKENS * dim)
-        keys = halves[:, :, 0].reshape(kv_heads, -1, 2, dim // 2, 16, 2).transpose(0, 1, 2, 4, 3, 5)
-        values = halves[:, :, 1].reshape(kv_heads, -1, 16, dim, 2).transpose(0, 1, 2, 4, 3)
-        return tuple(x.reshape(kv_heads, -1, dim)[:, :num_positions].astype(np.float64) for x in (keys, values))  # type: ignore[return-value]
+        halves = self.cache[:, self.pages[sequence]].reshape(kv_heads, -1, 2, page_bytes(dim, self.shape.kv) // 2)
+        read = _bf16_half if self.shape.kv == "bf16" else _int8_half
+        elements, scales = zip(*(read(np.ascontiguousarray(halves[:, :, h]), dim) for h in range(2)), strict=True)
+        per = 2 if self.shape.kv == "bf16" else 4
+        keys = elements[0].reshape(kv_heads, -1, 2, dim // per, 16, per).transpose(0, 1, 2, 4, 3, 5)
+        values = elements[1].reshape(kv_heads, -1, PAGE_TOKENS // per, dim, per).transpose(0, 1, 2, 4, 3)
+        keys, values = (x.reshape(kv_heads, -1, dim) * s for x, s in zip((keys, values), scales, strict=True))
+        return keys[:, :num_positions], values[:, :num_positions]
 
     def inputs(self, sequence: int, begin: int, end: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Queries, keys and values f64 [positions, heads, dim]: normalised and rotated, not yet scaled or rounded."""
@@ -191,8 +201,20 @@ class Layer:
     def queries_of(self, step: Step) -> np.ndarray:
         """Scaled queries f64 [tokens, heads, dim] as the step wrote them."""
         raw = step.queries.reshape(len(step.queries), -1)
-        if query_bytes(self.target) == 2:
+        if self.query_bytes == 2:
             wide = (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
         else:
             wide = raw.view(np.float32)
         return wide.astype(np.float64).reshape(len(raw), self.shape.heads, self.shape.head_dim)
+
+
+def _bf16_half(raw: np.ndarray, dim: int) -> tuple[np.ndarray, float]:
+    """Elements f64 in the order of the page, and their scale."""
+    return (raw.view(np.uint16).astype(np.uint32) << 16).view(np.float32).astype(np.float64), 1.0
+
+
+def _int8_half(raw: np.ndarray, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Elements f64 in the order of the page, and a scale for each position."""
+    codes = np.ascontiguousarray(raw[..., : PAGE_TOKENS * dim]).view(np.int8).astype(np.float64)
+    scales = np.ascontiguousarray(raw[..., PAGE_TOKENS * dim :]).view(np.float32).astype(np.float64)
+    return codes, scales.reshape(len(raw), -1, 1)

@@ -14,9 +14,18 @@ from dataclasses import dataclass
 
 from .ir import FLOAT, I32, PTR, Kernel, Type
 from .isa import Target
-from .rope import query_bytes
-from .table import CHUNK, PAGE_TOKENS, SUBCHUNK, Word, page_bytes
-from .tile import Cell, Tile, Value
+from .pages import (
+    KvType,
+    accumulate,
+    elements_per_lane,
+    has_bf16_dot,
+    load_scales,
+    page_bytes,
+    query_bytes,
+    values_offset,
+)
+from .table import CHUNK, PAGE_TOKENS, SUBCHUNK, Word
+from .tile import Tile, Value
 
 # Words of the argument table.
 Q, Q_ROW_BYTES, CACHE, HEAD_STRIDE, OUT, OUT_ROW_BYTES, PARTIALS, WINDOW = range(8)
@@ -53,10 +62,12 @@ class Attend:
     head_dim: int
     group: int
     window: bool
+    kv: KvType = "bf16"
 
     @property
     def name(self) -> str:
-        return f"attend_d{self.head_dim}_g{self.group}{'_window' if self.window else ''}"
+        kv = "" if self.kv == "bf16" else f"_{self.kv}"
+        return f"attend_d{self.head_dim}_g{self.group}{'_window' if self.window else ''}{kv}"
 
     def build(self, target: Target) -> Kernel:
         t = Tile(self.name, target)
@@ -69,7 +80,7 @@ class _Attend:
 
     def __init__(self, t: Tile, spec: Attend) -> None:
         self.t, self.spec, self.dim = t, spec, spec.head_dim
-        self.size = query_bytes(t.target)
+        self.size, self.per_lane = query_bytes(t.target, spec.kv), elements_per_lane(spec.kv)
         rows = _ROWS_MAX + 4
         if item_tokens(spec.group) * spec.group > _ROWS_MAX:
             rows = spec.group + 4
@@ -133,7 +144,7 @@ class _Attend:
             # A page past the end is never allocated; its positions are masked, so read the last one instead.
             position = t.minimum(base + PAGE_TOKENS * half, last)
             page = t.cast("sext", t.load(pages, I32, (position // PAGE_TOKENS) * 4), "i64")
-            page_at.append(t.at(cache, page * page_bytes(self.dim)))
+            page_at.append(t.at(cache, page * page_bytes(self.dim, self.spec.kv)))
         with t.loop(0, rows, 4) as row:
             left = rows - row
             for count, condition in (
@@ -149,7 +160,7 @@ class _Attend:
         self._dot_keys(page_at, self.t.at(self.queries, row * (self.dim * self.size)), count)
         state = self.t.at(self.partial, row * self.state)
         for m in range(count):
-            self._softmax(base, first, row, m, state)
+            self._softmax(page_at, base, first, row, m, state)
         self._add_values(page_at, state, count)
 
     def _dot_keys(self, page_at: list[Value], queries: Value, count: int) -> None:
@@ -159,35 +170,20 @@ class _Attend:
         for start in range(0, len(vectors), self.block):
             chosen = vectors[start : start + self.block]
             cells = [[t.cell(t.zeros(Type("f32", lanes))) for _ in chosen] for _ in range(count)]
-            with t.loop(0, self.dim // 2) as pair:
-                loads = [
-                    t.load(t.at(page, pair * 64), Type("i32", lanes), group * 32 * self.dim + 4 * lanes * v)
+            group_bytes = 64 * self.dim // self.per_lane
+            with t.loop(0, self.dim // self.per_lane) as step:
+                words = [
+                    t.load(t.at(page, step * 64), Type("i32", lanes), group * group_bytes + 4 * lanes * v)
                     for page, group, v in chosen
                 ]
-                query = t.at(queries, pair * (2 * self.size))
-                self._accumulate(cells, loads, [t.at(query, m * self.dim * self.size) for m in range(count)])
+                query = t.at(queries, step * (self.per_lane * self.size))
+                rows_at = [t.at(query, m * self.dim * self.size) for m in range(count)]
+                accumulate(t, self.spec.kv, cells, words, rows_at)
             for m, row in enumerate(cells):
                 for v, cell in enumerate(row):
                     t.store(self.scores, cell.get(), 4 * (SUBCHUNK * m + lanes * (start + v)))
 
-    def _accumulate(self, cells: list[list[Cell]], pairs: list[Value], scalars_at: list[Value]) -> None:
-        """cells[m][v] += pairs[v].first * scalar[m].first + pairs[v].second * scalar[m].second, lane by lane."""
-        t, lanes = self.t, self.t.target.lanes
-        if t.target.bf16_dot:
-            wide = Type("bf16", 2 * lanes)
-            for at, row in zip(scalars_at, cells, strict=True):
-                scalar = t.bitcast(t.broadcast(at, lanes, 0, "i32"), wide)
-                for pair, cell in zip(pairs, row, strict=True):
-                    cell.set(t.emit("dpbf16", cell.type, (cell.get(), t.bitcast(pair, wide), scalar)))
-            return
-        for part in range(2):
-            halves = [t.bitcast(p << 16 if part == 0 else p & -65536, Type("f32", lanes)) for p in pairs]
-            for at, row in zip(scalars_at, cells, strict=True):
-                scalar = t.broadcast(at, lanes, 4 * part)
-                for half, cell in zip(halves, row, strict=True):
-                    cell.set(t.fma(half, scalar, cell.get()))
-
-    def _softmax(self, base: Value, first: Value, row: Value, m: int, states: Value) -> None:
+    def _softmax(self, page_at: list[Value], base: Value, first: Value, row: Value, m: int, states: Value) -> None:
         """Scores of one row to weights; the row's maximum, sum and correction move on."""
         t, state = self.t, self.t.at(states, m * self.state)
         position = first + (row + m) // self.spec.group
@@ -200,6 +196,8 @@ class _Attend:
                 oldest = t.splat(t.cast("trunc", position - base - self.window, "i32"), 16)
                 visible = visible & t.compare("sgt", lane, oldest)
             score = t.load(self.scores, _F, 4 * (SUBCHUNK * m + 16 * v))
+            if self.spec.kv == "int8":
+                score = score * load_scales(t, page_at[v // 2], v % 2, self.dim)
             scores.append(t.select(visible, score, t.const(MASKED, _F)))
         largest = t.largest(t.maximum(t.maximum(*scores[:2]), t.maximum(*scores[2:])))
         before = t.load(state, FLOAT)
@@ -211,7 +209,10 @@ class _Attend:
         t.store(state, after)
         t.store(state, t.extract(correction, 0), 4)
         for v, weight in enumerate(weights):
-            value = t.to_bf16(weight) if t.target.bf16_dot else weight
+            value = t.to_bf16(weight) if has_bf16_dot(t.target, self.spec.kv) else weight
+            if self.spec.kv == "int8":
+                values_at = t.at(page_at[v // 2], values_offset(self.dim, "int8"))
+                value = value * load_scales(t, values_at, v % 2, self.dim)
             t.store(self.weights, value, self.size * (SUBCHUNK * m + 16 * v))
 
     def _add_values(self, page_at: list[Value], state: Value, count: int) -> None:
@@ -227,14 +228,13 @@ class _Attend:
                     [t.cell(t.load(at, Type("f32", lanes), 128 + 4 * lanes * v) * correction) for v in chosen]
                 )
             for half, page in enumerate(page_at):
-                values, weights = t.at(page, 2 * PAGE_TOKENS * self.dim), half * PAGE_TOKENS * self.size
-                with t.loop(0, PAGE_TOKENS // 2) as pair:
-                    at = t.at(values, pair * (4 * self.dim))
-                    loads = [t.load(at, Type("i32", lanes), 4 * lanes * v) for v in chosen]
-                    weight = t.at(self.weights, pair * (2 * self.size) + weights)
-                    self._accumulate(
-                        cells, loads, [t.at(weight, m * SUBCHUNK * self.size) for m in range(count)]
-                    )  # fmt: skip
+                values, weights = t.at(page, values_offset(self.dim, self.spec.kv)), half * PAGE_TOKENS * self.size
+                with t.loop(0, PAGE_TOKENS // self.per_lane) as step:
+                    at = t.at(values, step * (4 * self.dim))
+                    words = [t.load(at, Type("i32", lanes), 4 * lanes * v) for v in chosen]
+                    weight = t.at(self.weights, step * (self.per_lane * self.size) + weights)
+                    rows_at = [t.at(weight, m * SUBCHUNK * self.size) for m in range(count)]
+                    accumulate(t, self.spec.kv, cells, words, rows_at)
             for m, row in enumerate(cells):
                 for v, cell in zip(chosen, row, strict=True):
                     t.store(t.at(state, m * self.state), cell.get(), 128 + 4 * lanes * v)

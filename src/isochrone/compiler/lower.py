@@ -21,9 +21,10 @@ from .kernels import KernelSpec, encode
 from .matmul import Epilogue, Matmul, panel_block_bytes
 from .matmul_plain import MatmulPlain
 from .memory import Buffer, place
+from .pages import KvType, query_bytes
 from .plan import Address, AngleTable, Arg, Bits, HeadStride, Limits, PackedTensor, Plan, Region, Variant
 from .pointwise import Pointwise
-from .rope import RopeWrite, query_bytes
+from .rope import RopeWrite
 from .rows import Embed, Rows
 from .sampling import VOCAB_BLOCK, Sample
 from .table import ROWS_PANEL, Word
@@ -70,6 +71,7 @@ class _Lowering:
     graph: Graph
     target: Target
     limits: Limits
+    kv: KvType
     drafts: list[_Draft] = field(default_factory=list)
     kernels: dict[str, list[Any]] = field(default_factory=dict)
     sizes: dict[str, int] = field(default_factory=dict)
@@ -353,7 +355,7 @@ class _Lowering:
             raise Unsupported(f"{node.name}: q, k and v do not stand side by side.", fix="Report this model.")
         self.attends.append(op)
         queries = f"q{index}"
-        q_row = op.heads * dim * query_bytes(self.target)
+        q_row = op.heads * dim * query_bytes(self.target, self.kv)
         self.sizes[queries] = q_row * self.limits.num_tokens
         table = self._angle_table(rope)
         norms: list[Any] = [0, 0, Bits(0.0)]
@@ -365,10 +367,10 @@ class _Lowering:
         args = [q.address, q.row_bytes, _Arena(queries), q_row, cache, HeadStride(), op.heads, kv_heads,
                 Address("angles", 2 * table), Address("angles", 2 * table + 1), *norms,
                 Bits(op.scale * LOG2_E)]  # fmt: skip
-        self.emit(f"{node.name} rope+cache", node, (RopeWrite(dim, rotary, q_norm is not None), args, 1))
+        self.emit(f"{node.name} rope+cache", node, (RopeWrite(dim, rotary, q_norm is not None, self.kv), args, 1))
         out = self.buffer(index, node.output.width)
         args = [_Arena(queries), q_row, cache, HeadStride(), out.address, out.row_bytes, _Arena("partials"), window]
-        attend = (Attend(dim, group, window > 0), args, 1)
+        attend = (Attend(dim, group, window > 0, self.kv), args, 1)
         self.emit(node.name, node, attend, extent=Word.ATTEND_ITEMS)
         combine = (Combine(dim, group), args, 1)
         self.emit(f"{node.name} combine", node, combine, extent=Word.COMBINE_ITEMS)
@@ -404,13 +406,13 @@ class _Lowering:
         self.costs["sample"] = (0, 0, 0)
 
 
-def lower_to_plan(graph: Graph, target: Target, limits: Limits | None = None) -> Plan:
+def lower_to_plan(graph: Graph, target: Target, limits: Limits | None = None, kv: KvType = "bf16") -> Plan:
     """Regions, memory and weights of a lowered graph.
 
     Raises Unsupported for what no region can run.
     """
     limits = limits or Limits()
-    work = _Lowering(graph, target, limits)
+    work = _Lowering(graph, target, limits, kv)
     work.run()
     tables = _table_sizes(work, limits)
     offsets, arena_bytes = place(_lifetimes(work, tables))
@@ -423,7 +425,7 @@ def lower_to_plan(graph: Graph, target: Target, limits: Limits | None = None) ->
         weights_bytes=-(-work.weights_bytes // _PAGE) * _PAGE, arena_bytes=arena_bytes,
         tables={name: offsets[name] for name in tables}, angles=tuple(work.angles), limits=limits,
         vocab=work.node(output).output.width, layers=len(work.attends), kv_heads=attend.kv_heads,
-        head_dim=attend.head_dim, group=attend.heads // attend.kv_heads, costs=work.costs,
+        head_dim=attend.head_dim, group=attend.heads // attend.kv_heads, costs=work.costs, kv_type=kv,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..graph.ir import Cost
+from .pages import KvType, page_bytes
 
 Space = Literal["weights", "arena", "cache", "angles"]
 
@@ -139,6 +140,7 @@ class Plan:
     head_dim: int
     group: int
     costs: dict[str, tuple[int, int, int]]
+    kv_type: KvType
 
     @property
     def hash(self) -> str:
@@ -148,9 +150,7 @@ class Plan:
     @property
     def page_bytes(self) -> int:
         """Bytes of one page of the KV cache over all layers and heads."""
-        from .table import page_bytes
-
-        return self.layers * self.kv_heads * page_bytes(self.head_dim)
+        return self.layers * self.kv_heads * page_bytes(self.head_dim, self.kv_type)
 
     def to_json(self) -> str:
         return json.dumps(_encode(self), separators=(",", ":"), sort_keys=True)

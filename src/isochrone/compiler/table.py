@@ -60,7 +60,3 @@ SUBCHUNK = 64
 ROWS_PANEL = 32
 """Logit rows computed at once: a matrix of prompt x vocabulary never exists."""
 
-
-def page_bytes(head_dim: int) -> int:
-    """Bytes of one page of one KV head: keys, then values, in bf16."""
-    return 2 * PAGE_TOKENS * head_dim * 2

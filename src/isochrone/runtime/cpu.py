@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiler.driver import Field
+from ..compiler.pages import page_bytes
 from ..compiler.plan import Address, Arg, Bits, HeadStride, Plan, Region, Variant
 from ..compiler.rope import ANGLE_STEP
-from ..compiler.table import PAGE_TOKENS, ROWS_PANEL, Word, page_bytes
+from ..compiler.table import PAGE_TOKENS, ROWS_PANEL, Word
 from .memory import aligned_words, zeroed_bytes
 from .pool import Pool
 from .step import F32, I32, NUM_TOP_MAX, RuntimeInfo, StepBatch, StepResult
@@ -44,14 +45,14 @@ class CpuRuntime:
         self._plan, self._weights = plan, weights
         self._library = ctypes.CDLL(str(library))
         self._arena = zeroed_bytes(plan.arena_bytes)
-        self._head_stride = num_pages * page_bytes(plan.head_dim)
+        self._head_stride = num_pages * page_bytes(plan.head_dim, plan.kv_type)
         self._cache = zeroed_bytes(plan.layers * plan.kv_heads * self._head_stride)
         self._angles = [table for t in plan.angles for table in angle_tables(angles[t.inv_freq], t.factor, context)]
         self._context = aligned_words(Word.NUM_WORDS)
         self._info = RuntimeInfo(
             vocab_size=plan.vocab, context=context, page_tokens=PAGE_TOKENS, num_pages=num_pages,
             num_tokens_max=plan.limits.num_tokens, num_sequences_max=plan.limits.num_sequences,
-            num_rows_max=plan.limits.num_rows, plan_hash=plan.hash, kv_type="bf16",
+            num_rows_max=plan.limits.num_rows, plan_hash=plan.hash, kv_type=plan.kv_type,
         )  # fmt: skip
         self._io = _Io(self._context, self._info)
         self._bind_tables()

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from .. import paths
 from ..compiler.cache import find_library, library_for, source_hash
 from ..compiler.isa import Target, choose_target
+from ..compiler.pages import KvType
 from ..compiler.plan import Plan
 from ..compiler.table import PAGE_TOKENS
 from ..errors import BadConfig, OutOfMemory
@@ -67,7 +68,7 @@ def silent(what: str, done: int, total: int) -> None:
 
 def load_runtime(
     path: Path | str, *, weights: str = "auto", context: int | None = None, kv_memory_bytes: int | None = None,
-    threads: int | None = None, isa: str | None = None, report: Report = silent,
+    kv_type: KvType = "bf16", threads: int | None = None, isa: str | None = None, report: Report = silent,
 ) -> CpuRuntime:  # fmt: skip
     """Load a model for this machine's processors.
 
@@ -75,9 +76,10 @@ def load_runtime(
     weights          auto, or the form an unquantised model is brought to: f32, bf16, int8, int4
     context          most positions of a sequence; None: the model's, as far as memory allows
     kv_memory_bytes  memory of the KV cache; None: from free memory
+    kv_type          number type of the KV cache: bf16, or int8 with a scale for each position and head
     Raises NotFound, BadModel, BadConfig, MissingExtra, OutOfMemory, Unsupported.
     """
-    prepared = prepare(Path(path), weights=weights, context=context, isa=isa, report=report)
+    prepared = prepare(Path(path), weights=weights, context=context, kv_type=kv_type, isa=isa, report=report)
     library = _library(prepared, paths.cache_dir() / "kernels", report)
     chosen, num_pages = size_cache(
         prepared.plan.page_bytes, prepared.context, context is not None, kv_memory_bytes, free_bytes()
@@ -101,15 +103,16 @@ def _library(prepared: Prepared, directory: Path, report: Report) -> Path:
 
 
 def prepare(
-    path: Path, *, weights: str = "auto", context: int | None = None, isa: str | None = None, report: Report = silent
-) -> Prepared:
+    path: Path, *, weights: str = "auto", context: int | None = None, kv_type: KvType = "bf16",
+    isa: str | None = None, report: Report = silent,
+) -> Prepared:  # fmt: skip
     """The packed model, made now if it is not on disk."""
     file, target = checkpoint_file(path), choose_target(isa)
-    form = hashlib.sha256(json.dumps([_FORM, source_hash(), target.name, weights]).encode()).hexdigest()[:16]
+    form = hashlib.sha256(json.dumps([_FORM, source_hash(), target.name, weights, kv_type]).encode()).hexdigest()[:16]
     copy = packed_path(fingerprint(file), form)
     packed = open_packed(copy)
     if packed is None:
-        packed = _pack(file, copy, weights, target, report)
+        packed = _pack(file, copy, weights, kv_type, target, report)
     about = packed.about
     served = _served_context(int(about["context"]), context)
     frequencies = {name: np.array(values, np.float32) for name, values in about["frequencies"].items()}
@@ -127,7 +130,7 @@ def _served_context(trained: int, wanted: int | None) -> int:
     return wanted or trained
 
 
-def _pack(file: Path, copy: Path, weights: str, target: Target, report: Report) -> Packed:
+def _pack(file: Path, copy: Path, weights: str, kv_type: KvType, target: Target, report: Report) -> Packed:
     """Build graph and plan, and pack the weights by the plan's layout table."""
     from .. import models
     from ..compiler.lower import lower_to_plan
@@ -142,7 +145,7 @@ def _pack(file: Path, copy: Path, weights: str, target: Target, report: Report) 
     formats = choose_formats(checkpoint, weights)
     stored = {canonical: checkpoint.tensors[name] for canonical, name in names.items()}
     chosen = {c: models.Stored(tuple(stored[c].shape), formats[name]) for c, name in names.items()}
-    plan = lower_to_plan(lower(models.build(config, chosen)), target)
+    plan = lower_to_plan(lower(models.build(config, chosen)), target, kv=kv_type)
     frequencies = models.derived_weights(config, config.context, _factors(checkpoint, names))
     about: dict[str, Any] = {
         "model": file.name, "plan": plan.to_json(), "context": config.context,
