@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,8 @@ class Verb(click.Command):
             from .platforms import check_platform
 
             check_platform()
+            # Nothing here multiplies with BLAS: its threads would only cost start-up time and memory.
+            os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         return super().invoke(ctx)
 
 
