@@ -40,7 +40,7 @@ Report = Callable[[str, int, int], None]
 
 KV_SHARE = 0.4
 """Share of free memory that the KV cache takes unless told otherwise."""
-KV_CONTEXTS = 8
+KV_CONTEXTS = 2
 """Full contexts that the KV cache holds at most unless told otherwise."""
 _FORM = 1
 """Raised whenever what is written into a packed copy changes meaning."""
