@@ -44,7 +44,8 @@ class Rows:
 
     def build(self, target: Target) -> Kernel:
         t = Tile(self.name, target)
-        x, out = t.arg(X, PTR), t.arg(OUT, PTR)
+        # Read once, here: after a store, LLVM would have to read the table again.
+        x, out, weight = t.arg(X, PTR), t.arg(OUT, PTR), t.arg(WEIGHT, PTR)
         with t.items() as row:
             source = row
             if self.gather is not None:
@@ -54,27 +55,30 @@ class Rows:
             factor = _norm_factor(t, x_row) if self.norm else None
             if self.quantise:
                 panel_at = t.at(out, (row // self.panel) * t.arg(OUT_STRIDE))
-                self._quantise(t, x_row, factor, panel_at, row % self.panel)
+                self._quantise(t, x_row, factor, weight, panel_at, row % self.panel)
             else:
-                self._copy(t, x_row, factor, t.at(out, row * t.arg(OUT_STRIDE)))
+                self._copy(t, x_row, factor, weight, t.at(out, row * t.arg(OUT_STRIDE)))
         return t.finish()
 
-    def _load(self, t: Tile, x_row: Value, factor: Value | None, offset: Value) -> Value:
+    def _load(self, t: Tile, x_row: Value, factor: Value | None, weight: Value, offset: Value) -> Value:
         x = t.load(x_row, _F, offset)
-        return x if factor is None else x * factor * t.load(t.arg(WEIGHT, PTR), _F, offset)
+        return x if factor is None else x * factor * t.load(weight, _F, offset)
 
-    def _copy(self, t: Tile, x_row: Value, factor: Value | None, out: Value) -> None:
+    def _copy(self, t: Tile, x_row: Value, factor: Value | None, weight: Value, out: Value) -> None:
         with t.loop(0, t.arg(NUM_BLOCKS)) as b:
             for part in range(BLOCK // LANES):
                 offset = b * (4 * BLOCK) + 4 * LANES * part
-                t.store(out, self._load(t, x_row, factor, offset), offset)
+                t.store(out, self._load(t, x_row, factor, weight, offset), offset)
 
-    def _quantise(self, t: Tile, x_row: Value, factor: Value | None, panel: Value, row: Value) -> None:
+    def _quantise(
+        self, t: Tile, x_row: Value, factor: Value | None, weight: Value, panel: Value, row: Value
+    ) -> None:  # fmt: skip
         codes_at = t.at(panel, row * BLOCK)
         values_at = t.at(panel, row * 4 + BLOCK * self.panel)
         step = panel_block_bytes(self.panel)
         with t.loop(0, t.arg(NUM_BLOCKS)) as b:
-            halves = [self._load(t, x_row, factor, b * (4 * BLOCK) + 4 * LANES * part) for part in range(2)]
+            offset = b * (4 * BLOCK)
+            halves = [self._load(t, x_row, factor, weight, offset + 4 * LANES * part) for part in range(2)]
             _quantise_block(t, halves, t.at(codes_at, b * step), t.at(values_at, b * step), self.panel)
 
 
