@@ -65,9 +65,13 @@ def test_a_warm_start_reports_nothing_but_the_answer(home, model):
 def serving(home, model):
     process = start(home, "up", model, "--name", "small", "--port", "0", "--context", "512")
     try:
-        line = process.stderr.readline()
-        found = re.search(r"http://127\.0\.0\.1:\d+", line)
-        assert found, line + process.stderr.read()
+        lines = []
+        for line in process.stderr:  # it ends when the process does
+            lines.append(line)
+            if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+                break
+        else:
+            pytest.fail("".join(lines))
         yield process, found[0]
     finally:
         process.send_signal(signal.SIGTERM)
