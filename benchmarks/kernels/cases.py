@@ -156,7 +156,7 @@ def _attention_data(target: Target, head_dim: int, group: int, kv_heads: int, be
     ctx = np.zeros(Word.NUM_WORDS, np.int64)
     ctx[Word.PAGES], ctx[Word.PAGES_ROW_BYTES], ctx[Word.ITEMS] = pages.ctypes.data, pages.nbytes, items.ctypes.data
     args = _words(queries.ctypes.data, width * item_bytes, cache.ctypes.data, cache.strides[0], out.ctypes.data,
-                  4 * width, 0, 0)  # fmt: skip
+                  4 * width, 0, 0, cache.strides[1])  # fmt: skip
     arrays = {"cache": cache, "queries": queries, "pages": pages, "items": items, "out": out}
     return Data(arrays, ctx, args, len(items))
 

@@ -115,21 +115,21 @@ class Layer:
         shape, query = self.shape, self.query_bytes
         bench = Bench(arrays, [], ctx)
         self.cache = bench.arrays["cache"]
-        stride = self.cache.strides[0]
+        stride, page_stride = self.cache.strides[:2]
         tables = {
             "rope": {
                 rope.QKV: "qkv", rope.QKV_ROW_BYTES: 4 * arrays["qkv"].shape[1], rope.Q_OUT: "queries",
                 rope.Q_ROW_BYTES: shape.heads * shape.head_dim * query, rope.CACHE: "cache", rope.HEAD_STRIDE: stride,
                 rope.HEADS: shape.heads, rope.KV_HEADS: shape.kv_heads, rope.ANGLES_HIGH: "high",
                 rope.ANGLES_LOW: "low", rope.Q_NORM: "q_norm", rope.K_NORM: "k_norm", rope.EPS: EPS,
-                rope.SCALE: shape.scale,
+                rope.SCALE: shape.scale, rope.PAGE_STRIDE: page_stride,
             },
             "items": {attention_items.NUM_KV_HEADS: shape.kv_heads},
             "attend": {
                 attention.Q: "queries", attention.Q_ROW_BYTES: shape.heads * shape.head_dim * query,
                 attention.CACHE: "cache", attention.HEAD_STRIDE: stride, attention.OUT: "out",
                 attention.OUT_ROW_BYTES: 4 * shape.heads * shape.head_dim, attention.PARTIALS: "partials",
-                attention.WINDOW: shape.window or 0,
+                attention.WINDOW: shape.window or 0, attention.PAGE_STRIDE: page_stride,
             },
         }  # fmt: skip
         return bench, {name: bench.words(table(words)) for name, words in tables.items()}

@@ -20,7 +20,6 @@ from .pages import (
     elements_per_lane,
     has_bf16_dot,
     load_scales,
-    page_bytes,
     query_bytes,
     values_offset,
 )
@@ -28,8 +27,8 @@ from .table import CHUNK, PAGE_TOKENS, SUBCHUNK, Word
 from .tile import Tile, Value
 
 # Words of the argument table.
-Q, Q_ROW_BYTES, CACHE, HEAD_STRIDE, OUT, OUT_ROW_BYTES, PARTIALS, WINDOW = range(8)
-NUM_ARGS = 8
+Q, Q_ROW_BYTES, CACHE, HEAD_STRIDE, OUT, OUT_ROW_BYTES, PARTIALS, WINDOW, PAGE_STRIDE = range(9)
+NUM_ARGS = 9
 
 # Fields (i32) of an attention item and of a combine item.
 SEQUENCE, KV_HEAD, FIRST_TOKEN, NUM_TOKENS, POSITION, CHUNK_BEGIN, CHUNK_END, SLOT = range(8)
@@ -139,34 +138,37 @@ class _Attend:
 
     def _subchunk(self, pages: Value, cache: Value, base: Value, first: Value, last: Value, rows: Value) -> None:
         t = self.t
-        page_at = []
-        for half in range(SUBCHUNK // PAGE_TOKENS):
+        page_at: list[Value] = []
+        following_at: list[Value] = []
+        for half in range(2 * (SUBCHUNK // PAGE_TOKENS)):
             # A page past the end is never allocated; its positions are masked, so read the last one instead.
             position = t.minimum(base + PAGE_TOKENS * half, last)
             page = t.cast("sext", t.load(pages, I32, (position // PAGE_TOKENS) * 4), "i64")
-            page_at.append(t.at(cache, page * page_bytes(self.dim, self.spec.kv)))
+            at = t.at(cache, page * t.arg(PAGE_STRIDE))
+            (page_at if half < SUBCHUNK // PAGE_TOKENS else following_at).append(at)
         with t.loop(0, rows, 4) as row:
             left = rows - row
             for count, condition in (
-                (4, t.compare("sgt", left, 2)),
+                (4, t.compare("sgt", left, 3)),
+                (3, t.compare("eq", left, 3)),
                 (2, t.compare("eq", left, 2)),
                 (1, t.compare("eq", left, 1)),
             ):
                 with t.when(condition):
-                    self._tile(page_at, base, first, row, count)
+                    self._tile(page_at, following_at, base, first, row, count)
 
-    def _tile(self, page_at: list[Value], base: Value, first: Value, row: Value, count: int) -> None:
+    def _tile(self, page_at: list[Value], following_at: list[Value], base: Value, first: Value, row: Value, count: int) -> None:
         """`count` rows against 64 positions."""
-        self._dot_keys(page_at, self.t.at(self.queries, row * (self.dim * self.size)), count)
+        self._dot_keys(page_at, following_at, self.t.at(self.queries, row * (self.dim * self.size)), count)
         state = self.t.at(self.partial, row * self.state)
         for m in range(count):
             self._softmax(page_at, base, first, row, m, state)
-        self._add_values(page_at, state, count)
+        self._add_values(page_at, following_at, state, count)
 
-    def _dot_keys(self, page_at: list[Value], queries: Value, count: int) -> None:
+    def _dot_keys(self, page_at: list[Value], following_at: list[Value], queries: Value, count: int) -> None:
         t, lanes = self.t, self.t.target.lanes
-        per_group = 16 // lanes
-        vectors = [(page, group, v) for page in page_at for group in range(2) for v in range(per_group)]
+        pages = zip(page_at, following_at, strict=True)
+        vectors = [(*page, group, v) for page in pages for group in range(2) for v in range(16 // lanes)]
         for start in range(0, len(vectors), self.block):
             chosen = vectors[start : start + self.block]
             cells = [[t.cell(t.zeros(Type("f32", lanes))) for _ in chosen] for _ in range(count)]
@@ -174,8 +176,12 @@ class _Attend:
             with t.loop(0, self.dim // self.per_lane) as step:
                 words = [
                     t.load(t.at(page, step * 64), Type("i32", lanes), group * group_bytes + 4 * lanes * v)
-                    for page, group, v in chosen
+                    for page, _, group, v in chosen
                 ]
+                # The caches' own prefetchers stop at the end of a page: a decode step waits for memory without this.
+                for _, following, group, v in chosen:
+                    if v == 0:
+                        t.prefetch(t.at(following, step * 64), group * group_bytes)
                 query = t.at(queries, step * (self.per_lane * self.size))
                 rows_at = [t.at(query, m * self.dim * self.size) for m in range(count)]
                 accumulate(t, self.spec.kv, cells, words, rows_at)
@@ -215,7 +221,7 @@ class _Attend:
                 value = value * load_scales(t, values_at, v % 2, self.dim)
             t.store(self.weights, value, self.size * (SUBCHUNK * m + 16 * v))
 
-    def _add_values(self, page_at: list[Value], state: Value, count: int) -> None:
+    def _add_values(self, page_at: list[Value], following_at: list[Value], state: Value, count: int) -> None:
         t, lanes = self.t, self.t.target.lanes
         num_vectors = self.dim // lanes
         for start in range(0, num_vectors, self.block):
@@ -227,11 +233,14 @@ class _Attend:
                 cells.append(
                     [t.cell(t.load(at, Type("f32", lanes), 128 + 4 * lanes * v) * correction) for v in chosen]
                 )
+            offset = values_offset(self.dim, self.spec.kv)
             for half, page in enumerate(page_at):
-                values, weights = t.at(page, values_offset(self.dim, self.spec.kv)), half * PAGE_TOKENS * self.size
+                weights = half * PAGE_TOKENS * self.size
                 with t.loop(0, PAGE_TOKENS // self.per_lane) as step:
-                    at = t.at(values, step * (4 * self.dim))
-                    words = [t.load(at, Type("i32", lanes), 4 * lanes * v) for v in chosen]
+                    at, ahead = (t.at(p, step * (4 * self.dim)) for p in (page, following_at[half]))
+                    words = [t.load(at, Type("i32", lanes), offset + 4 * lanes * v) for v in chosen]
+                    for line in range(4 * lanes * start, 4 * lanes * (start + len(chosen)), 64):
+                        t.prefetch(ahead, offset + line)
                     weight = t.at(self.weights, step * (self.per_lane * self.size) + weights)
                     rows_at = [t.at(weight, m * SUBCHUNK * self.size) for m in range(count)]
                     accumulate(t, self.spec.kv, cells, words, rows_at)

@@ -94,6 +94,9 @@ class _CheckedPrinter(KernelPrinter):
         self._indices.pop()
 
     def _memory(self, instr: Instr) -> Iterator[str]:
+        if instr.op == "prefetch":
+            yield from super()._memory(instr)
+            return
         names = [self._label(name) for name in ("access", "refused", "done")]
         access, refused, done = names
         address, words, table, may = (self._temporary() for _ in range(4))

@@ -131,6 +131,8 @@ class _Run:
             case "set":
                 self.cells[int(instr.attrs[0])] = args[0]
                 return
+            case "prefetch":
+                return
             case "store":
                 self._bytes(instr, args[0], writes=True)[:] = _to_bytes(args[1])
                 return

@@ -122,7 +122,7 @@ class KernelPrinter:
                 yield f"  {out} = getelementptr i8, ptr %v{args[0]}, i64 %v{args[1]}"
             case "stack":
                 yield f"  {out} = getelementptr i8, ptr %scratch, i64 {instr.attrs[0]}"
-            case "load" | "store":
+            case "load" | "store" | "prefetch":
                 yield from self._memory(instr)
             case "splat":
                 yield from self._splat(instr)
@@ -160,7 +160,10 @@ class KernelPrinter:
             moved = self._temporary()
             yield f"  {moved} = getelementptr i8, ptr {address}, i64 {offset}"
             address = moved
-        if instr.op == "load":
+        if instr.op == "prefetch":
+            self.declarations.add("declare void @llvm.prefetch.p0(ptr, i32, i32, i32)")
+            yield f"  call void @llvm.prefetch.p0(ptr {address}, i32 0, i32 2, i32 1)"
+        elif instr.op == "load":
             yield f"  %v{instr.out} = load {llvm_type(instr.type)}, ptr {address}, align 1"
         else:
             yield f"  store {llvm_type(instr.type)} %v{instr.args[1]}, ptr {address}, align 1"

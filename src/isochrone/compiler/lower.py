@@ -21,8 +21,8 @@ from .kernels import KernelSpec, encode
 from .matmul import Epilogue, Matmul, panel_block_bytes
 from .matmul_plain import MatmulPlain
 from .memory import Buffer, place
-from .pages import KvType, query_bytes
-from .plan import Address, AngleTable, Arg, Bits, HeadStride, Limits, PackedTensor, Plan, Region, Variant
+from .pages import KvType, page_bytes, query_bytes
+from .plan import Address, AngleTable, Arg, Bits, Limits, PackedTensor, Plan, Region, Variant
 from .pointwise import Pointwise
 from .rope import RopeWrite
 from .rows import Embed, Rows
@@ -208,6 +208,10 @@ class _Lowering:
         group, kv_heads = self._attention_shape()
         self.emit("attention items", None, (AttentionItems(group), [kv_heads], 1), extent=Word.ONE)
 
+    @property
+    def num_layers(self) -> int:
+        return sum(isinstance(node.op, ops.Attend) for node in self.graph.nodes)
+
     def _attention_shape(self) -> tuple[int, int]:
         attends = [node.op for node in self.graph.nodes if isinstance(node.op, ops.Attend)]
         shapes = {(a.heads, a.kv_heads, a.head_dim) for a in attends}
@@ -363,13 +367,15 @@ class _Lowering:
             norms = [self.vector((n.inputs[1],), (dim,)) for n in (q_norm, k_norm)]
             norms.append(Bits(q_norm.op.eps))
         rotary = rope[0].rotary_dim if rope else 0
-        cache = Address("cache", op.layer)
-        args = [q.address, q.row_bytes, _Arena(queries), q_row, cache, HeadStride(), op.heads, kv_heads,
+        head_bytes = page_bytes(dim, self.kv)
+        cache, stride = Address("cache", op.layer * kv_heads * head_bytes), self.num_layers * kv_heads * head_bytes
+        args = [q.address, q.row_bytes, _Arena(queries), q_row, cache, head_bytes, op.heads, kv_heads,
                 Address("angles", 2 * table), Address("angles", 2 * table + 1), *norms,
-                Bits(op.scale * LOG2_E)]  # fmt: skip
+                Bits(op.scale * LOG2_E), stride]  # fmt: skip
         self.emit(f"{node.name} rope+cache", node, (RopeWrite(dim, rotary, q_norm is not None, self.kv), args, 1))
         out = self.buffer(index, node.output.width)
-        args = [_Arena(queries), q_row, cache, HeadStride(), out.address, out.row_bytes, _Arena("partials"), window]
+        args = [_Arena(queries), q_row, cache, head_bytes, out.address, out.row_bytes, _Arena("partials"), window,
+                stride]  # fmt: skip
         attend = (Attend(dim, group, window > 0, self.kv), args, 1)
         self.emit(node.name, node, attend, extent=Word.ATTEND_ITEMS)
         combine = (Combine(dim, group), args, 1)

@@ -24,7 +24,7 @@ class Address:
 
     weights  byte offset in the packed file
     arena    byte offset in the arena
-    cache    index of a layer: its share of the KV cache
+    cache    byte offset in each page of the KV cache: its layer's part
     angles   index of a table of rotary angles: 2 * table for the high part of positions, + 1 for the low
     """
 
@@ -39,12 +39,7 @@ class Bits:
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class HeadStride:
-    """Bytes from one KV head's pages to the next one's, known when the cache is allocated."""
-
-
-Arg = int | Address | Bits | HeadStride
+Arg = int | Address | Bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +162,7 @@ def cost_of(plan: Plan, name: str) -> Cost:
     return Cost(*plan.costs[name])
 
 
-_CLASSES = {c.__name__: c for c in (Address, Bits, HeadStride, Variant, Region, PackedTensor, AngleTable, Limits, Plan)}
+_CLASSES = {c.__name__: c for c in (Address, Bits, Variant, Region, PackedTensor, AngleTable, Limits, Plan)}
 
 
 def _encode(value: Any) -> Any:

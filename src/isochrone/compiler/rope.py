@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from .ir import FLOAT, I32, PTR, Kernel, Type
 from .isa import Target
-from .pages import KvType, has_bf16_dot, page_bytes, query_bytes, store_key, store_value
+from .pages import KvType, has_bf16_dot, query_bytes, store_key, store_value
 from .table import PAGE_TOKENS, Word
 from .tile import Tile, Value
 
 # Words of the argument table.
 (QKV, QKV_ROW_BYTES, Q_OUT, Q_ROW_BYTES, CACHE, HEAD_STRIDE, HEADS, KV_HEADS, ANGLES_HIGH, ANGLES_LOW,
- Q_NORM, K_NORM, EPS, SCALE) = range(14)  # fmt: skip
-NUM_ARGS = 14
+ Q_NORM, K_NORM, EPS, SCALE, PAGE_STRIDE) = range(15)  # fmt: skip
+NUM_ARGS = 15
 
 ANGLE_STEP = 64
 """Positions are split into high * 64 + low, and their angles added: two small tables reach any context."""
@@ -52,7 +52,7 @@ class RopeWrite:
         sequence = t.cast("sext", t.load(t.extent(Word.TOKEN_SEQUENCES, PTR), I32, token * 4), "i64")
         pages = t.at(t.extent(Word.PAGES, PTR), sequence * t.extent(Word.PAGES_ROW_BYTES))
         page = t.cast("sext", t.load(pages, I32, (position // PAGE_TOKENS) * 4), "i64")
-        page_at = t.at(t.arg(CACHE, PTR), page * page_bytes(dim, self.kv))
+        page_at = t.at(t.arg(CACHE, PTR), page * t.arg(PAGE_STRIDE))
         row = t.at(t.arg(QKV, PTR), token * t.arg(QKV_ROW_BYTES))
         q_out = t.at(t.arg(Q_OUT, PTR), token * t.arg(Q_ROW_BYTES))
         heads, kv_heads = t.arg(HEADS), t.arg(KV_HEADS)

@@ -207,6 +207,10 @@ class Tile:
         else:
             self.effect("store", value.type, (self.at(base, offset), value), (0,))
 
+    def prefetch(self, base: Value, offset: int = 0) -> None:
+        """Ask for the cache line at base + offset bytes; changes no value, and any address will do."""
+        self.effect("prefetch", PTR, (base,), (offset,))
+
     def stack(self, num_bytes: int) -> Value:
         """A 64-byte aligned block on this call's stack."""
         offset, self._scratch_bytes = self._scratch_bytes, self._scratch_bytes + -(-num_bytes // 64) * 64

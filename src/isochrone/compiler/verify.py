@@ -35,7 +35,7 @@ def _instr(kernel: Kernel, instr: Instr, seen: set[int]) -> None:
     where = f"{kernel.name}: {print_instr(kernel, instr)}"
     assert set(instr.args) <= seen, f"{where}: uses a value before its definition"
     assert instr.op in _RULES, f"{where}: no such operation"
-    takes, gives = _RULES[instr.op], instr.op not in ("set", "store")
+    takes, gives = _RULES[instr.op], instr.op not in ("set", "store", "prefetch")
     types = [kernel.types[a] for a in instr.args]
     shown = ", ".join(map(str, types)) or "nothing"
     assert takes(kernel, instr, types), f"{where}: cannot take {shown} and give {instr.type}"
@@ -146,6 +146,7 @@ _RULES: dict[str, _Rule] = {
     "gep": lambda _, instr, types: instr.type == PTR and _shape(types, PTR, I64),
     "load": lambda _, instr, types: _shape(types, PTR),
     "store": lambda _, instr, types: _shape(types, PTR, instr.type),
+    "prefetch": lambda _, instr, types: _shape(types, PTR),
     "splat": _splat, "extract": _extract, "shuffle": _shuffle, "icmp": _compare, "fcmp": _compare, "select": _select,
     "bitcast": _bitcast,
     "dpbusd": _machine("i32", 4, "i8", "i8", accumulates=True),

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiler.driver import Field
-from ..compiler.pages import page_bytes
-from ..compiler.plan import Address, Arg, Bits, HeadStride, Plan, Region, Variant
+from ..compiler.plan import Address, Arg, Bits, Plan, Region, Variant
 from ..compiler.rope import ANGLE_STEP
 from ..compiler.table import PAGE_TOKENS, ROWS_PANEL, Word
 from .memory import aligned_words, zeroed_bytes
@@ -45,8 +44,9 @@ class CpuRuntime:
         self._plan, self._weights = plan, weights
         self._library = ctypes.CDLL(str(library))
         self._arena = zeroed_bytes(plan.arena_bytes)
-        self._head_stride = num_pages * page_bytes(plan.head_dim, plan.kv_type)
-        self._cache = zeroed_bytes(plan.layers * plan.kv_heads * self._head_stride)
+        # All layers and heads of a page stand together, so that a short sequence touches little memory even where
+        # the system hands it out in large pages, and a long one needs few entries of the translation buffer.
+        self._cache = zeroed_bytes(num_pages * plan.page_bytes, huge=True)
         self._angles = [table for t in plan.angles for table in angle_tables(angles[t.inv_freq], t.factor, context)]
         self._context = aligned_words(Word.NUM_WORDS)
         self._info = RuntimeInfo(
@@ -116,14 +116,12 @@ class CpuRuntime:
                 return arg
             case Bits(value):
                 return int(struct.unpack("<I", struct.pack("<f", value))[0])
-            case HeadStride():
-                return self._head_stride
             case Address("weights", offset):
                 return int(self._weights.ctypes.data) + offset
             case Address("arena", offset):
                 return int(self._arena.ctypes.data) + offset
-            case Address("cache", layer):
-                return int(self._cache.ctypes.data) + layer * self._plan.kv_heads * self._head_stride
+            case Address("cache", offset):
+                return int(self._cache.ctypes.data) + offset
             case Address("angles", index):
                 return int(self._angles[index].ctypes.data) if self._angles else 0
         raise AssertionError(arg)

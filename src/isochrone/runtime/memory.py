@@ -13,7 +13,19 @@ def aligned_words(count: int) -> NDArray[np.int64]:
     return zeroed_bytes(8 * count).view(np.int64)[:count]
 
 
-def zeroed_bytes(num_bytes: int) -> NDArray[np.uint8]:
-    """Zeroed bytes that start on a page; untouched pages cost nothing."""
-    size = max(mmap.PAGESIZE, -(-num_bytes // mmap.PAGESIZE) * mmap.PAGESIZE)
-    return np.frombuffer(mmap.mmap(-1, size), np.uint8)
+HUGE_PAGE_BYTES = 2 << 20
+
+
+def zeroed_bytes(num_bytes: int, *, huge: bool = False) -> NDArray[np.uint8]:
+    """Zeroed bytes that start on a page; untouched pages cost nothing.
+
+    huge  ask for pages of 2 MiB: for memory that is large and read at random
+    """
+    unit = HUGE_PAGE_BYTES if huge else mmap.PAGESIZE
+    size = max(unit, -(-num_bytes // unit) * unit)
+    memory = mmap.mmap(-1, size + (unit if huge else 0))
+    data = np.frombuffer(memory, np.uint8)
+    if not huge:
+        return data
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    return data[-data.ctypes.data % unit :][:size]
