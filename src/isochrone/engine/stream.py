@@ -42,9 +42,10 @@ class Stream:
             del self._answers[delta.sample]
 
     def stop(self, sample: int) -> None:
-        """Nobody waits for this sample any more."""
+        """Nobody waits for this sample any more; what came of it and was not yet taken is dropped, but for scores."""
         if self._answers.pop(sample, None) is not None:
             self._has_gained = True
+        self.deltas = deque(delta for delta in self.deltas if delta.sample != sample or delta.prompt_logprobs)
 
     def rest(self) -> Submit:
         """The request for what has not been delivered."""
