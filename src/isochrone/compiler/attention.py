@@ -157,7 +157,9 @@ class _Attend:
                 with t.when(condition):
                     self._tile(page_at, following_at, base, first, row, count)
 
-    def _tile(self, page_at: list[Value], following_at: list[Value], base: Value, first: Value, row: Value, count: int) -> None:
+    def _tile(
+        self, page_at: list[Value], following_at: list[Value], base: Value, first: Value, row: Value, count: int
+    ) -> None:
         """`count` rows against 64 positions."""
         self._dot_keys(page_at, following_at, self.t.at(self.queries, row * (self.dim * self.size)), count)
         state = self.t.at(self.partial, row * self.state)

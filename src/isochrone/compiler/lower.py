@@ -127,7 +127,7 @@ class _Lowering:
             extent = self.extent(node)
         per_panel = node is not None and self.is_rows(node)
         region = Region(name, variants[0], variants[1], int(extent), multiplier, barrier, per_panel)
-        used = {arg.buffer for v in variants for arg in v.args if isinstance(arg, _Arena)} | set(touches)
+        used = {arg.buffer for _, args, _ in (one, many) for arg in args if isinstance(arg, _Arena)} | set(touches)
         self.drafts.append(_Draft(region, sorted(used)))
         if node is not None:
             cost = node_cost(self.graph, node, Extents())
