@@ -77,6 +77,8 @@ class _Row:
                 self._edit(first, last)
                 best, largest = self._largest(self.work)
                 token.set(best)
+                with t.when(t.compare("ole", largest, -_HUGE)):  # the mask forbids every token
+                    self._result(Word.OUT_FINITE, t.const(0, I32))
                 with t.when(t.compare("ogt", temperature, 0.0)):
                     self._weigh(largest, temperature)
                     token.set(self._draw(self._threshold()))
