@@ -119,6 +119,7 @@ class EngineClient:
         for id, waiter in self._waiters.items():
             if waiter.asked is submit:
                 waiter.stream.stop(sample)
+                waiter.wake()
                 self._say(Cancel(id, sample))
                 return
 

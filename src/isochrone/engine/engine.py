@@ -15,12 +15,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 
-from isochrone.errors import IsochroneError, SequenceFailed
+from isochrone.errors import IsochroneError
 from isochrone.runtime.step import Runtime, StepResult
 
 from .admission import draining, expect_room, expect_servable
 from .batch import Work
 from .bounds import engine_info, step_limits
+from .failures import NUM_LOSSES_MAX, lost_too_often, not_finite, raised_alone
 from .outcome import Outcome, read_rows
 from .records import (
     EngineLimits,
@@ -35,9 +36,6 @@ from .records import (
 from .roster import Roster
 from .schedule import StepPlan, plan_step
 from .sequence import Sequence
-
-NUM_LOSSES_MAX = 16
-"""A sequence whose cache was lost more often than this fails: the runtime under it does not hold."""
 
 
 class Engine:
@@ -193,11 +191,7 @@ class Engine:
         if len(sequences) > 1:
             self._suspects = deque(sequences)
             return
-        failure = SequenceFailed(
-            f"The step of this sequence alone raised {type(error).__name__}: {error}",
-            fix="Send the request again; if it fails again, report it with the model's name and the prompt.",
-        )
-        self._fail(sequences[0], failure)
+        self._fail(sequences[0], raised_alone(error))
 
     # After the step.
 
@@ -222,7 +216,7 @@ class Engine:
             if work.sequence.slot < 0:
                 continue  # lost, or gone with a sibling
             if at in result.failed or not result.finite[first_row:row].all():
-                self._fail(work.sequence, _not_finite())
+                self._fail(work.sequence, not_finite())
             else:
                 self._absorb_work(work, first_row, result, now)
 
@@ -264,7 +258,7 @@ class Engine:
             sequence.num_lost += 1
             self._totals["num_replayed_total"] += 1
             if sequence.num_lost > NUM_LOSSES_MAX:
-                self._fail(sequence, _lost_too_often())
+                self._fail(sequence, lost_too_often())
             else:
                 roster.requeue(sequence, trusted=False)
 
@@ -299,17 +293,3 @@ class Engine:
         if sequence.admitted_at:
             self._service_s += 0.1 * (now - sequence.admitted_at - self._service_s)
         self.roster.remove(sequence)
-
-
-def _not_finite() -> SequenceFailed:
-    return SequenceFailed(
-        "The model gave numbers that are not finite for this sequence; the others went on.",
-        fix="Send the request again; if it fails again, the weights or their quantisation are broken.",
-    )
-
-
-def _lost_too_often() -> SequenceFailed:
-    return SequenceFailed(
-        f"The cache of this sequence was lost {NUM_LOSSES_MAX + 1} times.",
-        fix="Look at the machines of this site: one of them keeps leaving.",
-    )
