@@ -4,13 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from isochrone import paths
+from isochrone.compiler.cache import library_for
+from isochrone.compiler.isa import Target
+from isochrone.compiler.pages import KvType
 from isochrone.compiler.plan import Address
 from isochrone.compiler.table import ROWS_PANEL
 from isochrone.runtime.cpu import CpuRuntime
+from isochrone.runtime.load import prepare
 from isochrone.runtime.reference import ReferenceRuntime, run_reference
 from isochrone.runtime.step import Runtime, SamplingRows, StepBatch, StepResult
 
@@ -24,6 +30,19 @@ class Part:
     ids: np.ndarray
     first: int
     pages: Sequence[int]
+
+
+def open_runtime(
+    path: Path, target: Target, *, weights: str = "auto", kv_type: KvType = "bf16", num_threads: int = 2,
+    num_pages: int = 64,
+) -> CpuRuntime:  # fmt: skip
+    """A runtime of any number of threads, whatever this machine has."""
+    prepared = prepare(path, weights=weights, kv_type=kv_type, isa=target.name)
+    library = library_for(prepared.plan.kernels, target, paths.cache_dir() / "kernels")
+    return CpuRuntime(
+        prepared.plan, library, prepared.weights, prepared.frequencies, context=prepared.context, num_pages=num_pages,
+        num_threads=num_threads,
+    )  # fmt: skip
 
 
 def sampling(count: int, **changes: Any) -> SamplingRows:
