@@ -137,7 +137,7 @@ def _rows_data(panel: int, num_rows: int, k: int) -> Data:
     out = np.zeros((-(-num_rows // panel), panel_bytes), np.uint8)
     args = _words(x.ctypes.data, 4 * k, k // BLOCK, out.ctypes.data, panel_bytes, weight.ctypes.data, 0, 0, 0)
     args.view(np.float32)[2 * rows.EPS], args.view(np.float32)[2 * rows.INVERSE_K] = 1e-5, 1 / k
-    return Data({"x": x, "weight": weight, "out": out}, _words(num_rows), args, num_rows)
+    return Data({"x": x, "weight": weight, "out": out}, _words(num_rows), args, len(out))
 
 
 def _attention_data(target: Target, head_dim: int, group: int, kv_heads: int, begin: int, end: int) -> Data:

@@ -38,7 +38,7 @@ def rows_bench(spec: Rows, x: np.ndarray, num_rows: int, index: np.ndarray | Non
         rows.X: "x", rows.X_ROW_BYTES: 4 * k, rows.NUM_BLOCKS: k // BLOCK, rows.OUT: "out", rows.OUT_STRIDE: stride,
         rows.WEIGHT: "weight", rows.EPS: EPS, rows.INVERSE_K: 1 / k,
     })  # fmt: skip
-    return Bench(arrays, args, [0, "index"] if index is not None else [0])
+    return Bench(arrays, args, [num_rows, "index"] if index is not None else [num_rows])
 
 
 def quantised(x: np.ndarray) -> Problem:

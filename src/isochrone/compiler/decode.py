@@ -68,7 +68,7 @@ def load_block(t: Tile, format: Quantised, base: Value, half: int, sup: Super | 
         negative = t.zeros(sup.minimum.type) - sup.minimum
         minima = [_load_factor(t, "super_u8", base, offset, sub, half, negative) for sub in range(subs)]
     if format.codebook is not None:
-        return Block([_look_up(t, c, format.codebook) for c in codes], scales, minima, 128)
+        return Block([_look_up(t, c, format.codebook) for c in codes], scales, minima, format.true_zero)
     return Block(codes, scales, minima, format.zero)
 
 

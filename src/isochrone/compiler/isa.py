@@ -88,8 +88,8 @@ def choose_target(name: str | None = None) -> Target:
     if name is None:
         if not available:
             raise Unsupported(
-                "This processor has no AVX2 with FMA, which the smallest compiled target needs.",
-                fix="Run on an x86-64-v3 processor, or use --runtime reference (slow).",
+                "This processor lacks AVX2 or FMA, and there are no kernels for less.",
+                fix="Run it on x86-64 with AVX2 and FMA (Intel since 2013, AMD since 2015).",
             )
         return available[-1]
     if name not in TARGETS:

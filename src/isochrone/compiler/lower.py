@@ -12,7 +12,7 @@ from typing import Any
 
 from ..errors import Unsupported
 from ..graph import ops
-from ..graph.formats import BLOCK, COLUMNS, SUPERBLOCK, Plain, Quantised
+from ..graph.formats import BLOCK, COLUMNS, FORMATS, SUPERBLOCK, Plain, Quantised
 from ..graph.ir import ROWS, Extents, Graph, Node, node_cost
 from .attention import ITEM_BYTES, Attend, item_tokens, state_bytes
 from .attention_items import AttentionItems, Combine
@@ -81,6 +81,7 @@ class _Lowering:
     angles: list[AngleTable] = field(default_factory=list)
     costs: dict[str, tuple[int, int, int]] = field(default_factory=dict)
     attends: list[ops.Attend] = field(default_factory=list)
+    consumers: list[list[int]] = field(default_factory=list)
 
     # --- small helpers --------------------------------------------------------------------------------------------
 
@@ -168,7 +169,7 @@ class _Lowering:
     # --- ops ------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        consumers = self.graph.consumers()
+        consumers = self.consumers = self.graph.consumers()
         for index, node in enumerate(self.graph.nodes):
             match node.op:
                 case ops.Weight() | ops.Input() | ops.Slice() | ops.Rope() | ops.GatherRows():
@@ -195,7 +196,7 @@ class _Lowering:
                 case ops.Add() | ops.Mul() | ops.Scale() | ops.Silu() | ops.GeluTanh() | ops.Gated():
                     self._pointwise(index, node)
                 case _:
-                    raise Unsupported(f"No region runs {node.op}.", fix="Run it with --runtime reference.")
+                    raise Unsupported(f"No region runs {node.op}.", fix="Use a model of a supported family.")
         self._sample()
 
     def _embed(self, index: int, node: Node) -> None:
@@ -219,8 +220,16 @@ class _Lowering:
             raise Unsupported(f"Layers of different heads ({sorted(shapes)}) share no cache.", fix="Use another.")
         heads, kv_heads, head_dim = shapes.pop()
         if head_dim % 16:
-            raise Unsupported(f"A head of {head_dim} is not a multiple of 16.", fix="Run it with --runtime reference.")
+            raise Unsupported(f"A head of {head_dim} is not a multiple of 16.", fix="Use another model.")
         return heads // kv_heads, kv_heads
+
+    def zero_of(self, quantise: int) -> int:
+        """The one zero of all weights that read a quantised value; 0 where they differ or have none."""
+        zeros = set()
+        for reader in self.consumers[quantise]:
+            formats = [t.dtype for t in self.graph.input_tensors(self.node(reader))[1:]]
+            zeros |= {f.true_zero for f in formats if isinstance(f, Quantised)} - {0}
+        return zeros.pop() if len(zeros) == 1 else 0
 
     def _rows(self, index: int, node: Node, norm: Node | None, *, quantise: bool) -> None:
         """A row of f32, perhaps gathered, perhaps normalised, to f32 or to an activation panel."""
@@ -237,12 +246,12 @@ class _Lowering:
         if quantise:
             num_panels = -(-self.num_rows(node) // self.target.rows)
             self.sizes[out.buffer] = num_panels * (width // BLOCK) * panel_block_bytes(self.target.rows)
-        variants = []
+        variants, zero = [], self.zero_of(index) if quantise else 0
         for panel in (1, self.target.rows):
             stride = width // BLOCK * panel_block_bytes(panel) if quantise else out.row_bytes
-            spec = Rows(norm is not None, quantise, panel if quantise else 1, gather, self.extent(node))
+            spec = Rows(norm is not None, quantise, panel if quantise else 1, gather, self.extent(node), zero)
             args = [x.address, x.row_bytes, width // BLOCK, out.address, stride, weight, Bits(eps), Bits(1.0 / width)]
-            variants.append((spec, args, 1))
+            variants.append((spec, args, panel if quantise else 1))
         self.emit(node.name, node, variants[0], variants[1])
 
     def _matmul(
@@ -257,7 +266,10 @@ class _Lowering:
         for panel in (1, self.target.rows):
             spec: KernelSpec
             if quantised:
-                spec = Matmul(tensor.format, panel, epilogue, bias is not None, self.extent(node))
+                format = FORMATS[tensor.format]
+                assert isinstance(format, Quantised)
+                zero = self.zero_of(x) if format.true_zero else 0
+                spec = Matmul(tensor.format, panel, epilogue, bias is not None, self.extent(node), zero)
                 stride = tensor.k // BLOCK * panel_block_bytes(panel)
             else:
                 spec = MatmulPlain(tensor.format, epilogue, bias is not None, self.extent(node))

@@ -37,6 +37,7 @@ class Matmul:
     panel     rows per activation panel
     epilogue  store y; add y to what is there; or, with gate and up tiles alternating, store act(gate) * up
     extent    word of the step's table that holds the number of rows
+    zero      what the panel's code sums were multiplied by, negated (see Rows): 0 or the format's own zero
     """
 
     format: str
@@ -44,10 +45,12 @@ class Matmul:
     epilogue: Epilogue
     bias: bool
     extent: int
+    zero: int = 0
 
     @property
     def name(self) -> str:
-        return f"matmul_{self.format}_p{self.panel}_{self.epilogue}{'_bias' if self.bias else ''}_e{self.extent}"
+        marks = "_bias" * self.bias + f"_z{self.zero}" * (self.zero > 0)
+        return f"matmul_{self.format}_p{self.panel}_{self.epilogue}{marks}_e{self.extent}"
 
     def build(self, target: Target) -> Kernel:
         t = Tile(self.name, target)
@@ -192,7 +195,8 @@ class _Builder:
             start = None
             if block.zero:
                 code_sum = t.broadcast(values, self.lanes, 4 * (code_sum_word * panel + m), "i32")
-                start = code_sum * -block.zero
+                assert self.spec.zero in (0, block.zero), f"{self.spec.name}: the panel was made for another format"
+                start = code_sum if self.spec.zero else code_sum * -block.zero
             totals.append(dot_groups(t, [block.codes[g] for g in groups], activations, start))
         for m, (cell, total) in enumerate(zip(cells, totals, strict=True)):
             scale = block.scales[sub] * t.broadcast(values, self.lanes, 4 * m)

@@ -45,6 +45,11 @@ class Quantised:
     codebook: tuple[int, ...] | None = None
 
     @property
+    def true_zero(self) -> int:
+        """Integer that kernels subtract: codebook values are shifted by 128 to be unsigned."""
+        return 128 if self.codebook else self.zero
+
+    @property
     def block_bytes(self) -> int:
         """Packed bytes of one tile of 16 columns x 32 codes, without the per-superblock f16 values."""
         subs = BLOCK // self.sub
