@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from isochrone.compiler import attention, matmul, rows
 from isochrone.compiler.isa import Target
 from isochrone.compiler.kernels import KernelSpec
-from isochrone.compiler.pages import page_bytes, query_bytes
-from isochrone.compiler.table import CHUNK, PAGE_TOKENS, Word
+from isochrone.compiler.pages import query_bytes
+from isochrone.compiler.table import CHUNK, PAGE_TOKENS, Word, page_bytes
 from isochrone.graph.formats import BLOCK, COLUMNS, FORMATS, Quantised
 from isochrone.weights.blocks import BLOCK_DTYPES, row_bytes
 from isochrone.weights.pack import pack_rows

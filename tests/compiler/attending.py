@@ -11,9 +11,9 @@ from isochrone.compiler.attention import Attend, state_bytes
 from isochrone.compiler.attention_items import AttentionItems, Combine
 from isochrone.compiler.interpret import interpret
 from isochrone.compiler.isa import Target
-from isochrone.compiler.pages import KvType, page_bytes, query_bytes
-from isochrone.compiler.rope import ANGLE_STEP, RopeWrite
-from isochrone.compiler.table import PAGE_TOKENS, Word
+from isochrone.compiler.pages import query_bytes
+from isochrone.compiler.rope import RopeWrite
+from isochrone.compiler.table import ANGLE_STEP, PAGE_TOKENS, KvType, Word, page_bytes
 from isochrone.compiler.tile import LOG2_E
 
 from .harness import Bench, Spec, built, compiled, table

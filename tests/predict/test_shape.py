@@ -60,3 +60,13 @@ def test_weights_are_read_once_for_a_whole_batch():
     one, sixteen = cost.step([Chunk(0, 1)], 1), cost.step([Chunk(0, 1)] * 16, 16)
     assert sixteen.read_bytes < 1.01 * one.read_bytes
     assert sixteen.int8_ops == 16 * one.int8_ops
+
+
+@pytest.mark.parametrize("kv_type", ["bf16", "int8"])
+@pytest.mark.parametrize("head_dim", [64, 128])
+def test_the_cache_is_priced_as_its_pages_are_laid_out(kv_type, head_dim):
+    from isochrone.compiler.table import page_bytes
+    from isochrone.compiler.table import PAGE_TOKENS
+    from isochrone.predict import kv_item_bytes
+
+    assert 2 * PAGE_TOKENS * head_dim * kv_item_bytes(kv_type, head_dim) == page_bytes(head_dim, kv_type)

@@ -71,6 +71,10 @@ def _plain(value: Any) -> Any:
     """Records as objects, paths as text."""
     import dataclasses
 
+    import msgspec
+
+    if isinstance(value, msgspec.Struct):
+        return {name: getattr(value, name) for name in value.__struct_fields__}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if hasattr(value, "tolist"):

@@ -14,16 +14,8 @@ from dataclasses import dataclass
 
 from .ir import FLOAT, I32, PTR, Kernel, Type
 from .isa import Target
-from .pages import (
-    KvType,
-    accumulate,
-    elements_per_lane,
-    has_bf16_dot,
-    load_scales,
-    query_bytes,
-    values_offset,
-)
-from .table import CHUNK, PAGE_TOKENS, SUBCHUNK, Word
+from .pages import accumulate, has_bf16_dot, load_scales, query_bytes
+from .table import CHUNK, PAGE_TOKENS, SUBCHUNK, KvType, Word, elements_per_lane, values_offset
 from .tile import Tile, Value
 
 # Words of the argument table.

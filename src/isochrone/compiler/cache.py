@@ -17,7 +17,7 @@ from typing import Any
 
 from .. import errors
 from ..errors import IsochroneError, MissingExtra
-from .isa import Target
+from .targets import Target
 
 
 @lru_cache(maxsize=1)

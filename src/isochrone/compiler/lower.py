@@ -7,8 +7,11 @@ their own: whoever reads them absorbs them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from dataclasses import replace as with_fields
 from typing import Any
+
+from msgspec.structs import replace
 
 from ..errors import Unsupported
 from ..graph import ops
@@ -21,13 +24,13 @@ from .kernels import KernelSpec, encode
 from .matmul import Epilogue, Matmul, panel_block_bytes
 from .matmul_plain import MatmulPlain
 from .memory import Buffer, place
-from .pages import KvType, page_bytes, query_bytes
+from .pages import query_bytes
 from .plan import Address, AngleTable, Arg, Bits, Limits, PackedTensor, Plan, Region, Variant
 from .pointwise import Pointwise
 from .rope import RopeWrite
 from .rows import Embed, Rows
 from .sampling import VOCAB_BLOCK, Sample
-from .table import ROWS_PANEL, Word
+from .table import ROWS_PANEL, KvType, Word, page_bytes
 from .tile import LOG2_E
 
 _MATMUL_ITEM_ROWS = 64
@@ -402,7 +405,7 @@ class _Lowering:
         if isinstance(node.op, ops.Rope):
             rope, index = (node.op, node.inputs[2]), node.inputs[0]
             node = self.node(index)
-            rope = (replace(rope[0], heads=0), rope[1])
+            rope = (with_fields(rope[0], heads=0), rope[1])
         if isinstance(node.op, ops.RmsNorm):
             norm, index = node, node.inputs[0]
         return self.view(index), norm, rope

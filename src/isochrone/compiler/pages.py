@@ -12,36 +12,13 @@ positions (keys) or 16 dimensions (values) and no shuffle is needed:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from .ir import FLOAT, Type
 from .isa import Target
-from .table import PAGE_TOKENS
+from .table import KvType, elements_per_lane, scales_offset, values_offset
 from .tile import Cell, Tile, Value
 
-KvType = Literal["bf16", "int8"]
-
 _F, _I = Type("f32", 16), Type("i32", 16)
-
-
-def elements_per_lane(kv: KvType) -> int:
-    """Elements in one 32-bit lane."""
-    return 2 if kv == "bf16" else 4
-
-
-def values_offset(head_dim: int, kv: KvType) -> int:
-    """Bytes from the start of a page to its values."""
-    return 2 * PAGE_TOKENS * head_dim if kv == "bf16" else PAGE_TOKENS * head_dim + 4 * PAGE_TOKENS
-
-
-def page_bytes(head_dim: int, kv: KvType = "bf16") -> int:
-    """Bytes of one page of one KV head."""
-    return 2 * values_offset(head_dim, kv)
-
-
-def scales_offset(head_dim: int) -> int:
-    """int8: bytes from the start of keys (or values) to their scales."""
-    return PAGE_TOKENS * head_dim
 
 
 def query_bytes(target: Target, kv: KvType = "bf16") -> int:

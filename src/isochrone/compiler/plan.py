@@ -6,20 +6,17 @@ step it was planned for.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import json
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..graph.ir import Cost
-from .pages import KvType, page_bytes
+import msgspec
+
+from .table import KvType, page_bytes
 
 Space = Literal["weights", "arena", "cache", "angles"]
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """A place in one of the runtime's memories.
 
     weights  byte offset in the packed file
@@ -32,8 +29,7 @@ class Address:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Bits:
+class Bits(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """An f32 passed in a 64-bit word."""
 
     value: float
@@ -42,8 +38,7 @@ class Bits:
 Arg = int | Address | Bits
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(msgspec.Struct, frozen=True, array_like=True):
     """One kernel with its arguments; item_rows rows of the extent make one work item."""
 
     kernel: str
@@ -51,8 +46,7 @@ class Variant:
     item_rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class Region:
+class Region(msgspec.Struct, frozen=True, array_like=True):
     """One entry of the table that the driver walks.
 
     one, many   what runs for an extent of 1, and for more
@@ -71,8 +65,7 @@ class Region:
     per_panel: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PackedTensor:
+class PackedTensor(msgspec.Struct, frozen=True, array_like=True):
     """One entry of the layout table of the packed weights.
 
     sources     canonical names; more than one means rows one after another (QKV) or, interleaved, tile by tile
@@ -92,16 +85,14 @@ class PackedTensor:
     num_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class AngleTable:
+class AngleTable(msgspec.Struct, frozen=True, array_like=True):
     """Rotary angles: the weight that holds the frequencies, and the factor on cos and sin."""
 
     inv_freq: str
     factor: float
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True, array_like=True):
     """The largest step that a plan can run."""
 
     num_tokens: int = 512
@@ -110,8 +101,7 @@ class Limits:
     partial_rows: int = 16384
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True, array_like=True):
     """Everything a runtime needs to run a model on one target.
 
     kernels      name -> encoded spec (kernels.py)
@@ -148,39 +138,9 @@ class Plan:
         return self.layers * self.kv_heads * page_bytes(self.head_dim, self.kv_type)
 
     def to_json(self) -> str:
-        return json.dumps(_encode(self), separators=(",", ":"), sort_keys=True)
+        return msgspec.json.encode(self).decode()
 
     @classmethod
-    def from_json(cls, text: str) -> Plan:
-        plan = _decode(json.loads(text))
-        assert isinstance(plan, Plan)
-        return plan
-
-
-def cost_of(plan: Plan, name: str) -> Cost:
-    """The price of a region at one token."""
-    return Cost(*plan.costs[name])
-
-
-_CLASSES = {c.__name__: c for c in (Address, Bits, Variant, Region, PackedTensor, AngleTable, Limits, Plan)}
-
-
-def _encode(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [_encode(getattr(value, f.name)) for f in dataclasses.fields(value)]
-        return {"": type(value).__name__, "f": fields}
-    if isinstance(value, tuple | list):
-        return [_encode(v) for v in value]
-    if isinstance(value, dict):
-        return {k: _encode(v) for k, v in value.items()}
-    return value
-
-
-def _decode(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(_decode(v) for v in value)
-    if isinstance(value, dict):
-        if "" in value:
-            return _CLASSES[value[""]](*(_decode(v) for v in value["f"]))
-        return {k: _decode(v) for k, v in value.items()}
-    return value
+    def from_json(cls, text: str | bytes) -> Plan:
+        """Raises ValueError for what is no plan."""
+        return msgspec.json.decode(text, type=cls)

@@ -9,17 +9,14 @@ from dataclasses import dataclass
 
 from .ir import FLOAT, I32, PTR, Kernel, Type
 from .isa import Target
-from .pages import KvType, has_bf16_dot, query_bytes, store_key, store_value
-from .table import PAGE_TOKENS, Word
+from .pages import has_bf16_dot, query_bytes, store_key, store_value
+from .table import ANGLE_STEP, PAGE_TOKENS, KvType, Word
 from .tile import Tile, Value
 
 # Words of the argument table.
 (QKV, QKV_ROW_BYTES, Q_OUT, Q_ROW_BYTES, CACHE, HEAD_STRIDE, HEADS, KV_HEADS, ANGLES_HIGH, ANGLES_LOW,
  Q_NORM, K_NORM, EPS, SCALE, PAGE_STRIDE) = range(15)  # fmt: skip
 NUM_ARGS = 15
-
-ANGLE_STEP = 64
-"""Positions are split into high * 64 + low, and their angles added: two small tables reach any context."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ The host writes it before a step; `AttentionItems` and the driver fill the words
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Literal
 
 
 class Word(IntEnum):
@@ -59,4 +60,28 @@ SUBCHUNK = 64
 """Positions of one online-softmax step: two pages."""
 ROWS_PANEL = 32
 """Logit rows computed at once: a matrix of prompt x vocabulary never exists."""
+ANGLE_STEP = 64
+"""Positions are split into high * 64 + low, and their angles added: two small tables reach any context."""
 
+KvType = Literal["bf16", "int8"]
+"""Number type of the KV cache (layout of a page: pages.py)."""
+
+
+def elements_per_lane(kv: KvType) -> int:
+    """Elements in one 32-bit lane."""
+    return 2 if kv == "bf16" else 4
+
+
+def values_offset(head_dim: int, kv: KvType) -> int:
+    """Bytes from the start of a page to its values."""
+    return 2 * PAGE_TOKENS * head_dim if kv == "bf16" else PAGE_TOKENS * head_dim + 4 * PAGE_TOKENS
+
+
+def page_bytes(head_dim: int, kv: KvType = "bf16") -> int:
+    """Bytes of one page of one KV head."""
+    return 2 * values_offset(head_dim, kv)
+
+
+def scales_offset(head_dim: int) -> int:
+    """int8: bytes from the start of keys (or values) to their scales."""
+    return PAGE_TOKENS * head_dim

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from ..compiler.driver import Field
 from ..compiler.plan import Address, Arg, Bits, Plan, Region, Variant
-from ..compiler.rope import ANGLE_STEP
-from ..compiler.table import PAGE_TOKENS, ROWS_PANEL, Word
+from ..compiler.table import ANGLE_STEP, PAGE_TOKENS, ROWS_PANEL, Word
 from .memory import aligned_words, zeroed_bytes
 from .pool import Pool
 from .step import F32, I32, NUM_TOP_MAX, RuntimeInfo, StepBatch, StepResult

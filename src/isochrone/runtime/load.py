@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 
 from .. import paths
 from ..compiler.cache import find_library, library_for, source_hash
-from ..compiler.isa import Target, choose_target
-from ..compiler.pages import KvType
 from ..compiler.plan import Plan
-from ..compiler.table import PAGE_TOKENS
+from ..compiler.table import PAGE_TOKENS, KvType
+from ..compiler.targets import Target, choose_target
 from ..errors import BadConfig, OutOfMemory
 from ..memory import free_bytes
 from ..units import format_bytes
