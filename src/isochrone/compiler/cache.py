@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -53,6 +52,8 @@ def library_for(kernels: dict[str, list[Any]], target: Target, directory: Path) 
 
 
 def _build(kernels: dict[str, list[Any]], target: Target, directory: Path) -> Path:
+    import subprocess  # a warm start never needs it
+
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     out = directory / f"{library_key(kernels, target)}.so"
     order = json.dumps({"target": target.name, "kernels": kernels, "out": str(out)})

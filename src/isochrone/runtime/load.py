@@ -25,7 +25,7 @@ from ..compiler.targets import Target, choose_target
 from ..errors import BadConfig, OutOfMemory
 from ..memory import free_bytes
 from ..units import format_bytes
-from ..weights.checkpoint import checkpoint_file, fingerprint
+from ..weights.fingerprint import checkpoint_file, fingerprint
 from ..weights.packed import Packed, open_or_pack, open_packed, packed_path
 from .cpu import CpuRuntime
 from .pool import usable_cores
