@@ -16,6 +16,8 @@ from isochrone import paths, units
 from isochrone.errors import BadConfig
 
 T = TypeVar("T")
+Word = TypeVar("Word", bound=str)
+KvType = Literal["bf16", "int8"]
 Source = Literal["flag", "environment", "file", "default"]
 
 PREFIX = "ISOCHRONE_"
@@ -55,11 +57,12 @@ def _or_auto(parse: Callable[[str], T]) -> Callable[[str], T | None]:
     return lambda text: None if text == "auto" else parse(text)
 
 
-def _one_of(*allowed: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text not in allowed:
-            raise BadConfig(f"{text!r} is not one of {', '.join(allowed)}.", fix=f"Write {nearest(text, allowed)}.")
-        return text
+def _one_of(*allowed: Word) -> Callable[[str], Word]:
+    def parse(text: str) -> Word:
+        for word in allowed:
+            if word == text:
+                return word
+        raise BadConfig(f"{text!r} is not one of {', '.join(allowed)}.", fix=f"Write {nearest(text, allowed)}.")
 
     return parse
 
@@ -92,6 +95,10 @@ class Settings:
         None, "Memory for the KV cache; auto derives it from free memory.", _or_auto(units.parse_bytes),
         key="kv_memory", show=units.format_bytes,
     )  # fmt: skip
+    kv_type: KvType = _setting(
+        "bf16", "Number type of the KV cache: bf16, or int8, which holds nearly twice as many tokens.",
+        _one_of("bf16", "int8"),
+    )  # fmt: skip
     threads: int | None = _setting(
         None, "Worker threads; auto counts the cores that affinity and cgroup quota leave.", _or_auto(_whole(1, 1024))
     )
@@ -103,7 +110,7 @@ class Settings:
         _or_auto(_text),
     )  # fmt: skip
     cache_limit_bytes: int = _setting(
-        20_000_000_000, "Size that packed weights and kernels may reach before the oldest are evicted.",
+        20_000_000_000, "Size that packed weights, kernels and tokenizers may reach before the oldest are evicted.",
         units.parse_bytes, key="cache_limit", show=units.format_bytes,
     )  # fmt: skip
     log_level: str = _setting(

@@ -12,8 +12,9 @@ from numpy.testing import assert_array_equal
 
 from isochrone.errors import BadConfig, BadModel
 from isochrone.graph.formats import FORMATS
-from isochrone.weights import fingerprint, open_checkpoint
+from isochrone.weights import open_checkpoint
 from isochrone.weights.dequantise import dequantise
+from isochrone.weights.fingerprint import fingerprint
 from isochrone.weights.form import choose_formats, converted_rows, pack_tensor
 from isochrone.weights.pack import num_tiles, packed_bytes, unpack_rows
 from tests.weights.make import Gguf, random_rows, safetensors_bytes, small_safetensors

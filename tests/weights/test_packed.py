@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,15 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isochrone.errors import BadModel
-from isochrone.weights.packed import (
-    PackedCopy,
-    choose_evicted,
-    evict_packed,
-    list_packed,
-    open_or_pack,
-    open_packed,
-    packed_path,
-)
+from isochrone.weights.packed import list_packed, open_or_pack, open_packed, packed_path
 
 SIZES = {"a": 5000, "b": 64, "empty": 0}
 
@@ -132,24 +123,10 @@ def test_two_processes_at_once_pack_once(home):
             assert second.stdout.readline() == "open\n"
 
 
-def test_the_copy_used_longest_ago_goes_first():
+def test_copies_are_listed_latest_used_first():
     for number, plan in enumerate(["old", "middle", "new"]):
         make(plan, model=plan)
         os.utime(packed_path("print", plan), (number, number))
-    size = list_packed()[0].num_bytes
     assert [copy.model for copy in list_packed()] == ["new", "middle", "old"]
     open_packed(packed_path("print", "old"))
-    gone = evict_packed(2 * size, keep=frozenset({packed_path("print", "new")}))
-    assert [copy.model for copy in gone] == ["middle"]
-    assert {copy.model for copy in list_packed()} == {"old", "new"}
-
-
-copies = st.lists(st.builds(PackedCopy, st.builds(Path), st.just("m"), st.integers(0, 99), st.floats(0, 9)))
-
-
-@given(copies, st.integers(0, 300))
-def test_eviction_fits_the_limit_and_takes_no_more_than_it_must(found, limit):
-    evicted = choose_evicted(found, limit, frozenset())
-    rest = sum(copy.num_bytes for copy in found) - sum(copy.num_bytes for copy in evicted)
-    assert rest <= limit
-    assert not evicted or rest + evicted[-1].num_bytes > limit
+    assert [copy.model for copy in list_packed()] == ["old", "new", "middle"]

@@ -49,7 +49,7 @@ def compile_kernels(
         raise BadConfig(f"There is no instruction set {settings.isa!r}.", fix=f"Use one of: {', '.join(TARGETS)}.")
     target = TARGETS[settings.isa] if settings.isa is not None else choose_target()
     path = locate(model, offline=settings.offline)
-    plan = lower_to_plan(Inspection(model, open_checkpoint(path), settings).lowered, target)
+    plan = lower_to_plan(Inspection(model, open_checkpoint(path), settings).lowered, target, kv=settings.kv_type)
     progress(f"compiling {len(plan.kernels)} kernels for {target.name}")
     library = library_for(plan.kernels, target, kernels_dir())
     if pack is not None:

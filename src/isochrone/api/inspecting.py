@@ -61,7 +61,7 @@ class Inspection:
 
     @cached_property
     def plan(self) -> Plan:
-        return lower_to_plan(self.lowered, self.target)
+        return lower_to_plan(self.lowered, self.target, kv=self.settings.kv_type)
 
     @cached_property
     def specs(self) -> list[KernelSpec]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 if TYPE_CHECKING:
-    from isochrone.config import Settings
+    from isochrone.compiler.plan import Plan
+    from isochrone.config import KvType, Settings
     from isochrone.runtime.cpu import CpuRuntime
 
 
@@ -19,6 +21,7 @@ class Loading(TypedDict):
     weights: str
     context: int | None
     kv_memory_bytes: int | None
+    kv_type: KvType
     threads: int | None
     isa: str | None
     pack: str | None
@@ -29,13 +32,14 @@ def loading_of(path: Path, settings: Settings) -> Loading:
     """How the model at `path` is to be loaded."""
     return Loading(
         path=str(path), weights=settings.weights, context=settings.context, kv_memory_bytes=settings.kv_memory_bytes,
-        threads=settings.threads, isa=settings.isa, pack=settings.pack, cache_limit_bytes=settings.cache_limit_bytes,
+        kv_type=settings.kv_type, threads=settings.threads, isa=settings.isa, pack=settings.pack,
+        cache_limit_bytes=settings.cache_limit_bytes,
     )  # fmt: skip
 
 
 def load_model(
-    path: str, weights: str, context: int | None, kv_memory_bytes: int | None, threads: int | None, isa: str | None,
-    pack: str | None, cache_limit_bytes: int,
+    path: str, weights: str, context: int | None, kv_memory_bytes: int | None, kv_type: KvType, threads: int | None,
+    isa: str | None, pack: str | None, cache_limit_bytes: int,
 ) -> CpuRuntime:  # fmt: skip
     """Install the pack if there is one, load, and keep the cache within its limit.  Progress goes to stderr.
 
@@ -47,15 +51,27 @@ def load_model(
         from .packs import install_pack
 
         install_pack(Path(pack))
-    report = Progress()
+    report, began_at = Progress(), time.time()
     runtime = load_runtime(
-        path, weights=weights, context=context, kv_memory_bytes=kv_memory_bytes, threads=threads, isa=isa, report=report
-    )
+        path, weights=weights, context=context, kv_memory_bytes=kv_memory_bytes, kv_type=kv_type, threads=threads,
+        isa=isa, report=report,
+    )  # fmt: skip
     if report.has_made_something:
-        from isochrone.weights.packed import evict_packed
-
-        evict_packed(cache_limit_bytes)
+        _evict(cache_limit_bytes, runtime.plan, began_at)
     return runtime
+
+
+def _evict(limit_bytes: int, plan: Plan, began_at: float) -> None:
+    """Keep the cache within its limit, and in any case what this start has made or opened."""
+    from isochrone.compiler.cache import find_library
+    from isochrone.compiler.isa import TARGETS
+    from isochrone.weights.cached import cached_files, evict
+
+    from .packs import kernels_dir
+
+    library = find_library(plan.kernels, TARGETS[plan.target], kernels_dir())
+    used = {file.path for file in cached_files() if file.used_at >= began_at}
+    evict(limit_bytes, keep=frozenset(used | ({library} if library else set())))
 
 
 def load_to_serve(**loading: Unpack[Loading]) -> CpuRuntime:

@@ -32,8 +32,8 @@ def predict(
     forms = FORMS if stored is None else {stored.name: stored}
     return predict_model(
         shape_of(config), None if stored is not None or settings.weights == "auto" else settings.weights, profile,
-        prompt_tokens=prompt_tokens, output_tokens=output_tokens, free_bytes=free_bytes(), threads=settings.threads,
-        ttft_max_s=ttft_max_s, itl_max_s=itl_max_s, forms=forms,
+        prompt_tokens=prompt_tokens, output_tokens=output_tokens, free_bytes=free_bytes(),
+        kv_type=settings.kv_type, threads=settings.threads, ttft_max_s=ttft_max_s, itl_max_s=itl_max_s, forms=forms,
     )  # fmt: skip
 
 
@@ -45,7 +45,12 @@ def read_model(model: str, *, offline: bool) -> tuple[ModelConfig, Form | None]:
     if here is None:
         return _from_json(_config_from_hub(model, offline=offline)), None
     checkpoint = open_checkpoint(here)
-    return read_config(checkpoint.kind, checkpoint.metadata, checkpoint.tensors), stored_form(checkpoint)
+    return config_of(checkpoint), stored_form(checkpoint)
+
+
+def config_of(checkpoint: Checkpoint) -> ModelConfig:
+    """The config of an opened model."""
+    return read_config(checkpoint.kind, checkpoint.metadata, checkpoint.tensors)
 
 
 def stored_form(checkpoint: Checkpoint) -> Form | None:

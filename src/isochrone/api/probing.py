@@ -55,7 +55,10 @@ def _kernels_of(
 ) -> tuple[KernelPoint, ...]:
     path = store.resolve(model, offline=settings.offline)
     progress(f"the kernels of {model}")
-    runtime = load_runtime(path, weights=settings.weights, context=settings.context, threads=threads, isa=settings.isa)
+    runtime = load_runtime(
+        path, weights=settings.weights, context=settings.context, kv_type=settings.kv_type, threads=threads,
+        isa=settings.isa,
+    )  # fmt: skip
     try:
         return measure_kernels(runtime)
     finally:

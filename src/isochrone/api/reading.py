@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,15 +30,23 @@ def read_tokenizer(path: Path) -> Tokenizer:
     """
     from isochrone.text import load_tokenizer
 
-    cache = paths.cache_dir() / "tokenizers"
-    file = path if path.is_file() or (path / "config.json").is_file() else next(path.glob("*.gguf"), path)
-    if file.is_dir():
-        return load_tokenizer(file, cache)
-    about = os.stat(file)
+    return load_tokenizer(_model_file(path), tokenizers_dir())
 
-    def metadata() -> dict[str, object]:
-        from isochrone.weights import open_checkpoint
 
-        return dict(open_checkpoint(file).tokenizer.metadata)
+def read_tokenizer_apart(path: Path) -> Tokenizer:
+    """`read_tokenizer` for a process that must not import what reads checkpoints: another one makes the table."""
+    from isochrone.text.prepare import prepare_tokenizer
 
-    return load_tokenizer(metadata, cache, key=f"{file.resolve()} {about.st_size} {about.st_mtime_ns}")
+    prepare_tokenizer(_model_file(path), tokenizers_dir())
+    return read_tokenizer(path)
+
+
+def tokenizers_dir() -> Path:
+    """Where tables are cached."""
+    return paths.cache_dir() / "tokenizers"
+
+
+def _model_file(path: Path) -> Path:
+    """A directory without config.json stands for the one GGUF file in it."""
+    is_whole = path.is_file() or (path / "config.json").is_file()
+    return path if is_whole else next(path.glob("*.gguf"), path)

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,19 @@ from isochrone.engine.client import EngineClient
 from isochrone.engine.records import EngineSpec
 from isochrone.errors import IsochroneError, NotFound
 from isochrone.gateway.foresight import Foresight
+from isochrone.gateway.meter import Prediction
 from isochrone.gateway.serve import Serving, serve
 from isochrone.places.local import Local
+from isochrone.places.place import Load
 from isochrone.places.reader import Reader
-from isochrone.predict import Machine, ShapeCost
-from isochrone.profile import load_profile, profile_path
+from isochrone.predict import Machine, ShapeCost, kv_item_bytes
+from isochrone.profile import MachineProfile, load_profile, profile_path
 from isochrone.weights import here
-from isochrone.weights.catalogue import CATALOGUE
 
+from .facts import Facts, facts_apart, licence_of
 from .loading import loading_of
-from .reading import read_tokenizer
+from .reading import read_tokenizer_apart
 from .running import recorded
-from .shapes import kept_shape
 
 BLOCK_TOKENS = 32
 """Positions in a block of the KV cache, as the runtime lays it out."""
@@ -38,19 +39,31 @@ LOAD = "isochrone.api.loading:load_to_serve"
 
 
 def serve_model(
-    model: str, settings: Settings, *, name: str | None = None, on_listening: Callable[[str], None] = print
-) -> None:
+    model: str, settings: Settings, *, name: str | None = None, on_listening: Callable[[str], None] = print,
+    on_licence: Callable[[str], None] = lambda licence: None,
+) -> None:  # fmt: skip
     """Serve until SIGTERM or Ctrl-C.
 
     name          the id that clients call the model by, its own unless given
     on_listening  called with the URL once callers can connect
+    on_licence    called, in a thread, with the model's licence once it is known
     Raises NotFound, BadModel, BadConfig, MissingExtra, OutOfMemory, Unsupported.
     """
     path = here.find(model) or _pulled(model, settings.offline)
     served = name or served_name(model)
     arguments: dict[str, Any] = {**loading_of(path, settings)}
-    spec = EngineSpec(load=LOAD, arguments=arguments)
-    place = Local(served, EngineClient(spec), partial(_reader, path), created_at=int(path.stat().st_mtime))
+    predictor = _predictor(settings)
+
+    def load_reader() -> Reader:
+        tokenizer = read_tokenizer_apart(path)
+        facts = facts_apart(path, settings.weights)
+        on_licence(licence_of(model, facts.licence))
+        if predictor is not None:
+            predictor.facts = facts
+        return Reader(tokenizer, tokenizer.chat_template)
+
+    client = EngineClient(EngineSpec(load=LOAD, arguments=arguments))
+    place = Local(served, client, load_reader, created_at=int(path.stat().st_mtime))
     serving = Serving(
         host=settings.host, port=settings.port, api_key=settings.api_key, drain_s=settings.drain_s,
         log_level=settings.log_level,
@@ -61,25 +74,42 @@ def serve_model(
             stack.enter_context(recorded(served, url, time.strftime("%Y-%m-%d %H:%M:%S")))
             on_listening(url)
 
-        serve(place, serving, predictor=_foresight(path, settings), on_listening=listening)
+        serve(place, serving, predictor=predictor, on_listening=listening)
 
 
-def _foresight(path: Path, settings: Settings) -> Foresight | None:
+class FactsForesight:
+    """Fulfils `Predictor` from a model's facts, which a first start only finds while the engine loads."""
+
+    def __init__(self, profile: MachineProfile, settings: Settings) -> None:
+        self.facts: Facts | None = None
+        self._profile, self._settings = profile, settings
+
+    @cached_property
+    def _foresight(self) -> Foresight:
+        """Made after the first answer, so that the model has been read."""
+        assert self.facts is not None, "no request is answered before the model was read"
+        shape, kv_type = self.facts.shape, self._settings.kv_type
+        has_bf16_dot = kv_type == "bf16" and self._profile.bf16 is not None
+        cost = ShapeCost(shape, self.facts.form, kv_item_bytes(kv_type, shape.head_dim), has_bf16_dot)
+        machine = Machine(self._profile, self._settings.threads or self._profile.num_cores)
+        return Foresight(cost, machine, block_tokens=BLOCK_TOKENS)
+
+    def predict(self, num_prompt: int, num_cached: int, num_answer: int, load: Load) -> Prediction:
+        """See `Predictor.predict`."""
+        return self._foresight.predict(num_prompt, num_cached, num_answer, load)
+
+    def learn(self, prediction: Prediction, ttft_s: float, itl_s: float | None) -> None:
+        """See `Predictor.learn`."""
+        self._foresight.learn(prediction, ttft_s, itl_s)
+
+
+def _predictor(settings: Settings) -> FactsForesight | None:
     """What prices requests, for the log and the metrics; None, said on stderr, where the machine was never probed."""
     try:
-        profile = load_profile(profile_path())
+        return FactsForesight(load_profile(profile_path()), settings)
     except IsochroneError as error:
         print(f"Requests are served without predictions. {error}", file=sys.stderr)
         return None
-    known = kept_shape(path, settings.weights)
-    if known is None:
-        command = [sys.executable, "-m", "isochrone.api.shapes", str(path), settings.weights]
-        subprocess.run(command, check=False)  # what is wrong with the model, its loading says better
-        known = kept_shape(path, settings.weights)
-    if known is None:
-        return None
-    cost = ShapeCost(*known, has_bf16_dot=profile.bf16 is not None)
-    return Foresight(cost, Machine(profile, settings.threads or profile.num_cores), block_tokens=BLOCK_TOKENS)
 
 
 def _pulled(model: str, offline: bool) -> Path:
@@ -98,14 +128,3 @@ def served_name(model: str) -> str:
         return model
     path = Path(model).expanduser().resolve()
     return path.stem if path.is_file() else path.name
-
-
-def _reader(path: Path) -> Reader:
-    tokenizer = read_tokenizer(path)
-    return Reader(tokenizer, tokenizer.chat_template)
-
-
-def licence_of(model: str) -> str:
-    """The licence of a short-named model; `isochrone pull` shows it of any."""
-    entry = CATALOGUE.get(model)
-    return entry.license if entry else "see the model's own page"

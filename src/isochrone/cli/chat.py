@@ -26,10 +26,13 @@ if TYPE_CHECKING:
 def command(model: str, system: str | None, answer: dict[str, Any], as_json: bool, **flags: Any) -> None:
     """Talk with a model; shows the time to the first token and the rate after each answer."""
     from isochrone.api import open_model
+    from isochrone.api.facts import licence_here
 
     messages = [{"role": "system", "content": system}] if system else []
-    with open_model(model, settings_from(flags)) as loaded:
-        note(f"{loaded.name}, context {loaded.context}. Ctrl-D ends.")
+    settings = settings_from(flags)
+    with open_model(model, settings) as loaded:
+        licence = licence_here(model, settings.weights)
+        note(f"{loaded.name}, licence {licence}, context {loaded.context}. Ctrl-D ends.")
         while (said := _said()) is not None:
             messages.append({"role": "user", "content": said})
             messages.append({"role": "assistant", "content": _answer(loaded, messages, answer, as_json)})

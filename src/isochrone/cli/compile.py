@@ -13,7 +13,7 @@ from .verb import model_argument, settings_from, verb
 
 @verb(
     "isochrone compile smollm2-135m", "isochrone compile smollm2-135m --pack smollm2.pack --isa avx2",
-    settings=("weights", "isa", "offline"),
+    settings=("weights", "kv_type", "isa", "offline"),
 )  # fmt: skip
 @model_argument
 @click.option("--pack", type=click.Path(dir_okay=False, path_type=Path), help="Export the kernels to this file.")

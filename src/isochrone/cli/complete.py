@@ -28,11 +28,14 @@ def command(model: str, prompt: str, is_chat: bool, answer: dict[str, Any], as_j
 
     text = sys.stdin.read() if prompt == "-" else prompt
     asked = [{"role": "user", "content": text}] if is_chat else text
-    with open_model(model, settings_from(flags)) as loaded:
+    settings = settings_from(flags)
+    with open_model(model, settings) as loaded:
         stream = loaded.stream(asked, **answer)
         if as_json:
             return print_json(stream.read())
         for piece in stream:
             click.echo(piece, nl=False)
         click.echo()
-        note(stream.read().summary)
+        from isochrone.api.facts import licence_here  # after the answer: no token waits for it
+
+        note(f"{stream.read().summary}; licence: {licence_here(model, settings.weights)}")

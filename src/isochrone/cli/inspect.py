@@ -15,7 +15,7 @@ STAGES = ("summary", "graph", "plan", "tile", "llvm", "asm")
 @verb(
     "isochrone inspect smollm2-135m",
     "isochrone inspect smollm2-135m --stage asm --isa avx2",
-    settings=("weights", "isa", "offline"),
+    settings=("weights", "kv_type", "isa", "offline"),
 )
 @model_argument
 @click.option("--stage", type=click.Choice(STAGES), default="summary", show_default=True, help="What to print.")

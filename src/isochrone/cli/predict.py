@@ -13,7 +13,7 @@ from .verb import DURATION, model_argument, settings_from, verb
 @verb(
     "isochrone predict smollm2-135m --prompt 2000 --output 200",
     "isochrone predict ./config.json --prompt 500 --output 100 --ttft 300ms",
-    settings=("weights", "threads", "isa", "offline"),
+    settings=("weights", "kv_type", "threads", "offline"),
 )
 @model_argument
 @click.option("--prompt", "prompt_tokens", type=click.IntRange(1), default=512, help="Prompt tokens.")

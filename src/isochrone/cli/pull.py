@@ -14,11 +14,12 @@ from .verb import model_argument, settings_from, verb
 @model_argument
 def command(model: str, as_json: bool, **flags: Any) -> None:
     """Fetch a model and verify it; a model that is here already is only verified."""
+    from isochrone.api.facts import licence_of
     from isochrone.weights import open_checkpoint, store
 
     with Progress(f"pulling {model}") as progress:
         path = store.pull(model, offline=settings_from(flags).offline, report=progress)
-    licence = open_checkpoint(path).license
+    licence = licence_of(model, open_checkpoint(path).license)
     if as_json:
         return print_json({"model": model, "path": path, "license": licence})
-    click.echo(f"{model} is at {path} (licence: {licence or 'not stated'}).")
+    click.echo(f"{model} is at {path} (licence: {licence}).")

@@ -21,11 +21,14 @@ from .verb import LOADING, model_argument, settings_from, verb
 @click.option("--name", help="Id that clients call the model by; its own name unless given.")
 def command(model: str, name: str | None, as_json: bool, **flags: Any) -> None:
     """Serve a model over the OpenAI API, in the foreground."""
-    from isochrone.api.serving import licence_of, serve_model
+    from isochrone.api.serving import serve_model
 
     def on_listening(url: str) -> None:
         if as_json:
             return print_json({"model": name or model, "url": f"{url}/v1"})
-        note(f"Serving {name or model} at {url}/v1 (licence: {licence_of(model)}); Ctrl-C drains and stops.")
+        note(f"Serving {name or model} at {url}/v1; Ctrl-C drains and stops.")
 
-    serve_model(model, settings_from(flags), name=name, on_listening=on_listening)
+    def on_licence(licence: str) -> None:
+        note(f"{name or model} is under the licence {licence}.")
+
+    serve_model(model, settings_from(flags), name=name, on_listening=on_listening, on_licence=on_licence)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from isochrone.config import Settings
 
 
-LOADING = ("context", "kv_memory", "weights", "threads", "isa", "pack", "offline")
+LOADING = ("context", "kv_memory", "kv_type", "weights", "threads", "isa", "pack", "offline")
 """Keys of the settings that say how a model is loaded."""
 
 

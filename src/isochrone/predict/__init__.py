@@ -4,7 +4,7 @@ from .correction import Correction, Quantiles, learn
 from .cost import Efficiency, RegionCost, StepCost, step_s
 from .latency import Machine, Network, Prediction, Queue, decode_step_s, predict_request, prefill_s
 from .model import FormPrediction, ModelPrediction, predict_model
-from .shape import AUTOMATIC_FORMS, FORMS, Chunk, Form, ModelShape, ShapeCost
+from .shape import AUTOMATIC_FORMS, FORMS, Chunk, Form, ModelShape, ShapeCost, kv_item_bytes
 
 __all__ = [
     "Correction",
@@ -30,4 +30,5 @@ __all__ = [
     "Form",
     "ModelShape",
     "ShapeCost",
+    "kv_item_bytes",
 ]

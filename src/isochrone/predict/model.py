@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from isochrone.errors import BadRequest, ContextTooLong
 from isochrone.profile import MachineProfile
 
 from .correction import Quantiles
 from .latency import Machine, predict_request
-from .shape import AUTOMATIC_FORMS, FORMS, Form, ModelShape, ShapeCost, kv_bytes_per_token, weight_bytes
+from .shape import AUTOMATIC_FORMS, FORMS, Form, ModelShape, ShapeCost, kv_bytes_per_token, kv_item_bytes, weight_bytes
 
 PROCESS_BYTES = 120_000_000
 """What both processes hold beside weights and cache: Python, NumPy, the tokenizer, the kernels."""
@@ -69,6 +70,7 @@ def predict_model(
     prompt_tokens: int,
     output_tokens: int,
     free_bytes: int,
+    kv_type: Literal["bf16", "int8"] = "bf16",
     threads: int | None = None,
     ttft_max_s: float | None = None,
     itl_max_s: float | None = None,
@@ -93,17 +95,19 @@ def predict_model(
     asked = tuple(forms[name] for name in (automatic if weight_form is None else [weight_form]))
     machine = Machine(profile, threads or profile.num_cores)
     predictions = tuple(
-        predict_form(shape, form, machine, prompt_tokens, output_tokens, free_bytes) for form in asked
+        predict_form(shape, form, machine, prompt_tokens, output_tokens, free_bytes, kv_type) for form in asked
     )
     choice = choose_form(predictions, ttft_max_s=ttft_max_s, itl_max_s=itl_max_s)
     return ModelPrediction(shape.num_parameters, free_bytes, predictions, choice)
 
 
 def predict_form(
-    shape: ModelShape, form: Form, machine: Machine, prompt_tokens: int, output_tokens: int, free_bytes: int
-) -> FormPrediction:
+    shape: ModelShape, form: Form, machine: Machine, prompt_tokens: int, output_tokens: int, free_bytes: int,
+    kv_type: Literal["bf16", "int8"] = "bf16",
+) -> FormPrediction:  # fmt: skip
     """Size and speed of one form."""
-    cost = ShapeCost(shape, form, has_bf16_dot=machine.profile.bf16 is not None)
+    has_bf16_dot = kv_type == "bf16" and machine.profile.bf16 is not None
+    cost = ShapeCost(shape, form, kv_item_bytes(kv_type, shape.head_dim), has_bf16_dot)
     speed = predict_request(cost, machine, prompt_tokens=prompt_tokens, output_tokens=output_tokens)
     weights = weight_bytes(shape, form)
     kv = int(kv_bytes_per_token(shape, cost.kv_item_bytes) * (prompt_tokens + output_tokens))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from isochrone.graph.formats import BF16, COLUMNS, F32, Q4_1, Q8_0, Plain, WeightFormat
 
@@ -110,6 +111,11 @@ def weight_bytes(shape: ModelShape, form: Form) -> int:
 def kv_bytes_per_token(shape: ModelShape, kv_item_bytes: float) -> float:
     """Bytes of keys and values that one position keeps, all layers."""
     return 2 * shape.num_layers * shape.num_kv_heads * shape.head_dim * kv_item_bytes
+
+
+def kv_item_bytes(kv_type: Literal["bf16", "int8"], head_dim: int) -> float:
+    """Bytes of one number of the KV cache; int8 has an f32 scale for each position and head beside its codes."""
+    return 2.0 if kv_type == "bf16" else 1.0 + 4.0 / head_dim
 
 
 BARRIERS = {"qkv": 3, "attend": 3, "o": 1, "gate_up": 2, "down": 2, "lm_head": 3}

@@ -9,10 +9,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checkpoint import Checkpoint, TokenizerSource, fingerprint, open_checkpoint
+    from .checkpoint import Checkpoint, TokenizerSource, open_checkpoint
     from .tensor import StoredTensor
 
-__all__ = ["Checkpoint", "StoredTensor", "TokenizerSource", "fingerprint", "open_checkpoint"]
+__all__ = ["Checkpoint", "StoredTensor", "TokenizerSource", "open_checkpoint"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,12 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .directory import read_directory
-from .fingerprint import checkpoint_file, fingerprint
+from .fingerprint import checkpoint_file
 from .gguf import expect_text, read_gguf
 from .mapping import MappedFile
 from .tensor import StoredTensor
-
-__all__ = ["Checkpoint", "TokenizerSource", "checkpoint_file", "fingerprint", "open_checkpoint"]
 
 Kind = Literal["gguf", "hf"]
 

@@ -51,15 +51,30 @@ def find(name: str) -> Path | None:
 def find_in_hub_cache(name: str) -> Path | None:
     """A hub model that is whole in the shared cache, or None.  Imports nothing: a warm start takes this road."""
     repository, _, file = name.partition(":")
-    folder = _cache_dir() / ("models--" + repository.replace("/", "--"))
-    try:
-        revision = (folder / "refs" / "main").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+    snapshot = _snapshot(repository)
+    if snapshot is None:
         return None
-    snapshot = folder / "snapshots" / revision
     if file:
         return snapshot / file if (snapshot / file).is_file() else None
     return snapshot if _is_whole(snapshot) else None
+
+
+def hub_names() -> list[str]:
+    """Hub models that are whole in the shared cache: owner/name, or owner/name:file.gguf for one file of several."""
+    found = []
+    for folder in sorted(_cache_dir().glob("models--*--*")):
+        repository = folder.name.removeprefix("models--").replace("--", "/", 1)
+        snapshot = _snapshot(repository)
+        if snapshot is not None and _is_whole(snapshot):
+            found.append(repository)
+        elif snapshot is not None:
+            found += [f"{repository}:{file.relative_to(snapshot)}" for file in sorted(snapshot.rglob("*.gguf"))]
+    return [name for name in found if HUB_ID.fullmatch(name)]
+
+
+def hub_folder(repository: str) -> Path:
+    """Where the shared cache keeps a repository."""
+    return _cache_dir() / ("models--" + repository.replace("/", "--"))
 
 
 def target_of(entry: CatalogueEntry) -> Path:
@@ -77,6 +92,15 @@ def _is_path(name: str) -> bool:
     return (
         os.path.exists(name) or name.startswith(("/", "./", "../", "~")) or (name.endswith(".gguf") and ":" not in name)
     )
+
+
+def _snapshot(repository: str) -> Path | None:
+    """The files of the revision that was fetched last."""
+    folder = hub_folder(repository)
+    try:
+        return folder / "snapshots" / (folder / "refs" / "main").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        return None
 
 
 def _cache_dir() -> Path:

@@ -130,31 +130,6 @@ def list_packed() -> list[PackedCopy]:
     return sorted(copies, key=lambda copy: -copy.used_at)
 
 
-def choose_evicted(copies: list[PackedCopy], limit_bytes: int, keep: frozenset[Path]) -> list[PackedCopy]:
-    """Which copies must go, oldest use first, so that the rest fits the limit; those to keep stay in any case."""
-    excess, evicted = sum(copy.num_bytes for copy in copies) - limit_bytes, []
-    for copy in sorted(copies, key=lambda copy: copy.used_at):
-        if excess > 0 and copy.path not in keep:
-            evicted.append(copy)
-            excess -= copy.num_bytes
-    return evicted
-
-
-def evict_packed(limit_bytes: int, keep: frozenset[Path] = frozenset()) -> list[PackedCopy]:
-    """Delete copies until the rest fits the limit; returns the deleted.  Whoever maps one keeps it until it ends."""
-    evicted = choose_evicted(list_packed(), limit_bytes, keep)
-    return [copy for copy in evicted if delete_packed(copy)]
-
-
-def delete_packed(copy: PackedCopy) -> bool:
-    """Delete one copy; returns whether it was there."""
-    try:
-        copy.path.unlink()
-    except FileNotFoundError:
-        return False
-    return True
-
-
 class PackedWriter:
     """Writes a copy aside; leaving the `with` block without an error gives it its name."""
 
@@ -184,7 +159,6 @@ class PackedWriter:
         if error is not None:
             self._part.unlink(missing_ok=True)
             return
-        self._map.flush()
         self._map.madvise(mmap.MADV_DONTNEED)
         publish(self._part, self._path)
 

