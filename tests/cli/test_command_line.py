@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from isochrone.cli import app, platforms
+from isochrone import platforms
+from isochrone.cli import app
 from isochrone.errors import NotFound, Unsupported
 
 
@@ -137,15 +138,16 @@ def test_help_imports_nothing_heavy(line):
     ("system", "machine", "libc", "word"),
     [
         ("darwin", "arm64", "", "darwin"), ("win32", "AMD64", "", "win32"),
-        ("linux", "riscv64", "glibc 2.39", "riscv64"), ("linux", "x86_64", "", "glibc"),
+        ("linux", "aarch64", "glibc 2.39", "aarch64"), ("linux", "x86_64", "", "another C library"),
+        ("linux", "x86_64", "glibc 2.17", "glibc 2.17"),
     ],
 )  # fmt: skip
 def test_elsewhere_a_sentence_says_where_it_runs(system, machine, libc, word):
     with pytest.raises(Unsupported, match=word) as caught:
         platforms.judge(system, machine, libc)
-    assert caught.value.fix
+    assert platforms.SUPPORTED in caught.value.message and caught.value.fix
 
 
-@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_linux_with_glibc_is_supported(machine):
-    platforms.judge("linux", machine, "glibc 2.36")
+@pytest.mark.parametrize("libc", ["glibc 2.28", "glibc 2.36", "glibc 3.0"])
+def test_linux_on_x86_64_with_glibc_is_supported(libc):
+    platforms.judge("linux", "x86_64", libc)

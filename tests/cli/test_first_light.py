@@ -102,5 +102,13 @@ def test_a_server_answers_the_openai_sdk_without_torch_or_llvm_in_its_memory(hom
     assert "No server" in run_ps(home)
 
 
+def test_the_very_first_start_loads_neither_torch_nor_llvm_and_no_numpy_beside_the_connections(tmp_path, model):
+    with serving(tmp_path, model) as (process, url), OpenAI(base_url=f"{url}/v1", api_key="none") as client:
+        client.completions.create(model="small", prompt=PROMPT, max_tokens=1)
+        maps = maps_of(process.pid)
+        assert not [id for id, text in maps.items() if "torch" in text or "llvmlite" in text]
+        assert "numpy" not in maps[process.pid]
+
+
 def run_ps(home):
     return start(home, "ps").communicate(timeout=60)[0]

@@ -65,8 +65,7 @@ def test_weights_are_read_once_for_a_whole_batch():
 @pytest.mark.parametrize("kv_type", ["bf16", "int8"])
 @pytest.mark.parametrize("head_dim", [64, 128])
 def test_the_cache_is_priced_as_its_pages_are_laid_out(kv_type, head_dim):
-    from isochrone.compiler.table import page_bytes
-    from isochrone.compiler.table import PAGE_TOKENS
+    from isochrone.compiler.table import PAGE_TOKENS, page_bytes
     from isochrone.predict import kv_item_bytes
 
     assert 2 * PAGE_TOKENS * head_dim * kv_item_bytes(kv_type, head_dim) == page_bytes(head_dim, kv_type)

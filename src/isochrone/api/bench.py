@@ -1,62 +1,63 @@
 """What a model takes on this machine, each figure beside the limit that the machine's profile sets.
 
-Everything runs through the engine: schedule, sampling and cache included.  Prompts are random tokens, fresh each time,
-so that no prefix cache helps.  A figure is the median of its rounds; what else runs on the machine is in it.
+Everything runs through the engine: schedule, sampling and cache included.  Prompts are random tokens, so that no
+earlier request has cached them.  What else runs on the machine is in the figures, so its load is stated with them.
 """
 
 from __future__ import annotations
 
 import datetime
 import os
-import random
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from isochrone import units
+from isochrone.compiler.table import PAGE_TOKENS
 from isochrone.config import Settings
 from isochrone.engine.engine import Engine
-from isochrone.engine.records import Delta, SamplingParams, Submit, error_of
 from isochrone.errors import NotFound
 from isochrone.graph.summary import StageSummary, summarise
 from isochrone.profile import MachineProfile, load_profile, profile_path
-from isochrone.runtime.pool import usable_cores
+from isochrone.runtime.cores import usable_cores
+from isochrone.runtime.cpu import CpuRuntime
 from isochrone.weights import open_checkpoint
 
 from .inspecting import Inspection
 from .loading import load_model, loading_of
 from .reading import locate
+from .rounds import NUM_STEPS, Rounds, median_of, pss_bytes, start
 
-NUM_ROUNDS = 3
 PROMPT_TOKENS = 20
 DEPTH = 2048
-NUM_STEPS = 48
-"""Decode steps of one round: long against a timer's tick, short against a user's patience."""
-PROMPT = "In a small town at the foot of the mountains there lived an old clockmaker who one morning found that"
+DECODES = ((1, 0), (4, 0), (16, 0), (1, DEPTH))
+"""(sequences, tokens before the first that is measured)."""
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One measurement.  limit  what the machine allows at most (or at least, for times); None when unknown or none"""
+    """One measurement.
+
+    limit       what the machine allows at most; at least, for times and for memory; None when it was never probed
+    num_rounds  how many rounds it is the median of: fewer where a busy machine made them long
+    """
 
     name: str
     value: float
     unit: str
     limit: float | None = None
+    num_rounds: int = 1
 
     @property
     def share_of_limit(self) -> float | None:
-        """How near the limit it is, 0 to 1, for rates and for times alike."""
+        """How near the limit it is, 0 to 1, for rates, times and memory alike."""
         if self.limit is None or not self.value:
             return None
-        return self.limit / self.value if self.unit == "s" else self.value / self.limit
+        return self.value / self.limit if self.unit == "tokens/s" else self.limit / self.value
 
     @property
     def shown(self) -> str:
@@ -76,182 +77,107 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class BenchReport:
-    """All figures of a model, with what it takes to repeat them."""
+    """All figures of a model, with what it takes to repeat them.
+
+    load  runnable threads of others a core, when it began: above one half, the figures are those of a busy machine
+    """
 
     model: str
     machine: str
     isa: str
     threads: int
     date: str
+    load: float
     figures: tuple[Figure, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The least time that a step can take on this machine.
+    """The least that a step can take on this machine.
 
-    profile  None without a probe: then nothing is known
-    decode   price of one token without, and with, DEPTH tokens before it
+    profile          None without a probe: then times have no limit
+    token            price of one token without any before it
+    cache_bytes      what one token before it adds to the reading
     """
 
     profile: MachineProfile | None
     threads: int
-    decode: StageSummary
-    deep: StageSummary
+    token: StageSummary
+    cache_bytes: float
 
-    def decode_s(self, batch: int, *, is_deep: bool) -> float | None:
+    def decode_s(self, batch: int, depth: int) -> float | None:
         """One step of `batch` sequences: weights once, caches of all, arithmetic of all."""
         if self.profile is None:
             return None
-        cache_bytes = self.deep.activation_bytes - self.decode.activation_bytes if is_deep else 0
-        moved = self.decode.weight_bytes + batch * cache_bytes
-        read_s = moved / self.profile.bandwidth(self.decode.weight_bytes, self.threads)
-        return max(read_s, batch * self.decode.flops_per_token / self.profile.int8.at(self.threads))
+        moved = self.token.weight_bytes + batch * depth * self.cache_bytes
+        read_s = moved / self.profile.bandwidth(self.token.weight_bytes, self.threads)
+        return max(read_s, batch * self.token.flops_per_token / self.profile.int8.at(self.threads))
 
     def prefill_s(self, num_tokens: int) -> float | None:
         """A prompt: all its arithmetic at the peak of int8, or the weights once."""
         if self.profile is None:
             return None
-        compute_s = num_tokens * self.decode.flops_per_token / self.profile.int8.at(self.threads)
-        return max(compute_s, self.decode_s(1, is_deep=False) or 0.0)
+        compute_s = num_tokens * self.token.flops_per_token / self.profile.int8.at(self.threads)
+        return max(compute_s, self.decode_s(1, 0) or 0.0)
 
 
 def run_bench(model: str, settings: Settings, *, progress: Progress = lambda what: None) -> BenchReport:
-    """Measure a model here.  Raises as loading does."""
-    path = locate(model, offline=settings.offline)
-    threads = settings.threads or usable_cores()
+    """Measure a model here: some 20 s on a quiet machine, some minutes on a busy one.  Raises as loading does."""
+    load = os.getloadavg()[0] / usable_cores()
+    path, threads = locate(model, offline=settings.offline), settings.threads or usable_cores()
     inspection = Inspection(model, open_checkpoint(path), settings)
-    limits = Limits(
-        _profile(), threads, summarise(inspection.graph)[-1], summarise(inspection.graph, depth=DEPTH)[-1]
-    )
-    progress("starting, with nothing and with everything cached")
-    figures = list(_starts(path, settings))
+    token, target = summarise(inspection.graph)[-1], inspection.target
+    del inspection  # its memory is none of the model's
+    profile = _profile()
     runtime = load_model(**loading_of(path, settings))
     try:
-        figures += _speeds(Bench(Engine(runtime)), limits, progress)
+        limits = Limits(profile, threads, token, runtime.plan.page_bytes / PAGE_TOKENS)
+        figures = (*_starts(path, settings, limits, progress), *_speeds(runtime, limits, progress))
     finally:
         runtime.close()
-    machine = limits.profile.cpu if limits.profile else "not probed"
-    today = datetime.date.today().isoformat()
-    return BenchReport(model, machine, inspection.target.name, threads, today, tuple(figures))
+    machine, today = profile.cpu if profile else "not probed", datetime.date.today().isoformat()
+    return BenchReport(model, machine, target.name, threads, today, load, figures)
 
 
-def _speeds(bench: Bench, limits: Limits, progress: Progress) -> Iterable[Figure]:
-    bench.prefill_s(PROMPT_TOKENS)  # pages touched, workers awake
-    progress("first token and prefill")
-    yield Figure("first token, 20-token prompt", bench.prefill_s(PROMPT_TOKENS), "s", limits.prefill_s(PROMPT_TOKENS))
-    for num_tokens in (512, 2048):
-        if num_tokens < bench.context:
-            rate = num_tokens / bench.prefill_s(num_tokens)
-            yield Figure(f"prefill {num_tokens}", rate, "tokens/s", _rate(num_tokens, limits.prefill_s(num_tokens)))
-    yield Figure("memory after prefill", float(pss_bytes()), "B")
-    for batch, depth in ((1, 0), (4, 0), (16, 0), (1, DEPTH)):
-        if depth + NUM_STEPS < bench.context:
-            progress(f"decode, batch {batch}, depth {depth}")
-            limit = _rate(batch, limits.decode_s(batch, is_deep=depth > 0))
-            yield Figure(f"decode, batch {batch}, depth {depth}", bench.decode_per_s(batch, depth), "tokens/s", limit)
-    yield Figure("memory after decode", float(pss_bytes()), "B")
-
-
-class Bench:
-    """An engine, asked for random texts."""
-
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._random = random.Random(0)
-        self._num_asked = 0
-
-    @property
-    def context(self) -> int:
-        """Most tokens of prompt and answer together."""
-        return self._engine.info.num_sequence_tokens_max
-
-    def prefill_s(self, num_tokens: int) -> float:
-        """Median seconds from asking to the first token."""
-        rounds = []
-        for _ in range(NUM_ROUNDS):
-            began_at = time.perf_counter()
-            self._ask(num_tokens, 1)
-            self._finish()
-            rounds.append(time.perf_counter() - began_at)
-        return statistics.median(rounds)
-
-    def decode_per_s(self, batch: int, depth: int) -> float:
-        """Median tokens a second of all sequences together, once each has its first."""
-        rounds = []
-        for _ in range(NUM_ROUNDS):
-            for _ in range(batch):
-                self._ask(max(depth, 8), NUM_STEPS)
-            begun: set[int] = set()
-            while len(begun) < batch:
-                begun |= {delta.id for delta in self._step()}
-            began_at, num_tokens = time.perf_counter(), self._finish()
-            rounds.append(num_tokens / (time.perf_counter() - began_at))
-        return statistics.median(rounds)
-
-    def _ask(self, num_prompt: int, max_tokens: int) -> int:
-        self._num_asked += 1
-        vocabulary = self._engine.info.vocab_size
-        prompt = [self._random.randrange(vocabulary) for _ in range(num_prompt)]
-        sampling = SamplingParams(temperature=0.0, ignore_eos=True)
-        self._engine.submit(
-            Submit(
-                id=self._num_asked, prompt_ids=prompt, max_tokens=max_tokens, sampling=sampling,
-                arrived_at=time.monotonic(),
-            )
-        )  # fmt: skip
-        return self._num_asked
-
-    def _finish(self) -> int:
-        """Run until nothing is left; returns the tokens drawn."""
-        num_tokens = 0
-        while self._engine.has_work:
-            num_tokens += sum(len(delta.token_ids) for delta in self._step())
-        return num_tokens
-
-    def _step(self) -> list[Delta]:
-        output = self._engine.step(time.monotonic())
-        for refusal in output.refusals:
-            raise error_of(refusal)
-        return output.deltas
-
-
-def _starts(path: Path, settings: Settings) -> Iterable[Figure]:
+def _starts(path: Path, settings: Settings, limits: Limits, progress: Progress) -> Iterator[Figure]:
     """Process start to first token of `complete`: nothing cached but the model, then everything."""
+    limit = limits.prefill_s(PROMPT_TOKENS)
     with tempfile.TemporaryDirectory(prefix="isochrone-bench-") as home:
-        yield Figure("start, nothing cached", first_byte_s(path, settings, home), "s")
-        yield Figure(
-            "start, everything cached", statistics.median(first_byte_s(path, settings, home) for _ in range(5)), "s"
-        )
+        progress("start, nothing cached")
+        yield Figure("start, nothing cached", start(path, settings, home).first_byte_s, "s", limit)
+        progress("start, everything cached")
+        memory: list[int] = []
+
+        def warm() -> float:
+            begun = start(path, settings, home)
+            memory.append(begun.pss_bytes)
+            return begun.first_byte_s
+
+        value, num_rounds = median_of(warm)
+        yield Figure("start, everything cached", value, "s", limit, num_rounds)
+        yield Figure("memory at its first token", float(max(memory)), "B", float(limits.token.weight_bytes))
 
 
-def first_byte_s(path: Path, settings: Settings, home: str) -> float:
-    """Seconds from starting the process to the first byte of its answer."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("ISOCHRONE_")}
-    environment |= {"ISOCHRONE_HOME": home, "ISOCHRONE_WEIGHTS": settings.weights}
-    for key, value in (("ISA", settings.isa), ("THREADS", settings.threads), ("PACK", settings.pack)):
-        if value is not None:
-            environment[f"ISOCHRONE_{key}"] = str(value)
-    command = [sys.executable, "-m", "isochrone.cli", "complete", str(path.absolute()), PROMPT, "--max-tokens", "2"]
-    began_at = time.perf_counter()
-    with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
-    ) as process:
-        assert process.stdout is not None
-        first = process.stdout.read(1)
-        took_s = time.perf_counter() - began_at
-        process.stdout.read()
-    if not first or process.returncode:
-        raise NotFound("A fresh start gave no answer.", fix=f"See what it says: {' '.join(command)}")
-    return took_s
-
-
-def pss_bytes() -> int:
-    """This process's memory, pages shared with others counted in part."""
-    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0
+def _speeds(runtime: CpuRuntime, limits: Limits, progress: Progress) -> Iterator[Figure]:
+    rounds = Rounds(Engine(runtime))
+    rounds.prefill_s(PROMPT_TOKENS)  # pages touched, workers awake
+    progress("first token, 20-token prompt")
+    value, num_rounds = median_of(partial(rounds.prefill_s, PROMPT_TOKENS))
+    yield Figure("first token, 20-token prompt", value, "s", limits.prefill_s(PROMPT_TOKENS), num_rounds)
+    for num_tokens in (512, 2048):
+        if num_tokens < rounds.context:
+            progress(f"prefill {num_tokens}")
+            seconds, num_rounds = median_of(partial(rounds.prefill_s, num_tokens))
+            limit = _rate(num_tokens, limits.prefill_s(num_tokens))
+            yield Figure(f"prefill {num_tokens}", num_tokens / seconds, "tokens/s", limit, num_rounds)
+    for batch, depth in DECODES:
+        if depth + NUM_STEPS < rounds.context:
+            progress(f"decode, batch {batch}, depth {depth}")
+            rate, num_rounds = rounds.decode_per_s(batch, depth)
+            limit = _rate(batch, limits.decode_s(batch, depth))
+            yield Figure(f"decode, batch {batch}, depth {depth}", rate, "tokens/s", limit, num_rounds)
+    floor = runtime.plan.weights_bytes + rounds.num_pages_used * runtime.plan.page_bytes
+    yield Figure("memory after all of this", float(pss_bytes(os.getpid())), "B", float(floor))
 
 
 def _profile() -> MachineProfile | None:

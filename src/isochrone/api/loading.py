@@ -45,8 +45,10 @@ def load_model(
 
     Raises NotFound, BadModel, BadConfig, MissingExtra, OutOfMemory, Unsupported.
     """
+    from isochrone.platforms import check_platform
     from isochrone.runtime.load import load_runtime
 
+    check_platform()
     if pack is not None:
         from .packs import install_pack
 

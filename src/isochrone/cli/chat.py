@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     "isochrone chat smollm2-135m",
     'isochrone chat smollm2-135m --system "Answer in one sentence." --temperature 0.7',
     settings=LOADING,
-    is_native=True,
 )
 @model_argument
 @click.option("--system", help="What the model is told before the conversation.")

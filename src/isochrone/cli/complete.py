@@ -16,7 +16,6 @@ from .verb import LOADING, answer_options, model_argument, settings_from, verb
     'isochrone complete smollm2-135m --chat "Name three rivers." --within 2s',
     "isochrone complete smollm2-135m - --max-tokens 64 < story.txt",
     settings=LOADING,
-    is_native=True,
 )
 @model_argument
 @click.argument("prompt")

@@ -10,7 +10,10 @@ from .verb import verb
 SHELLS = ("bash", "zsh", "fish")
 
 
-@verb('eval "$(isochrone completion bash)"', "isochrone completion fish > ~/.config/fish/completions/isochrone.fish")
+@verb(
+    'eval "$(isochrone completion bash)"', "isochrone completion fish > ~/.config/fish/completions/isochrone.fish",
+    is_native=False,
+)  # fmt: skip
 @click.argument("shell", type=click.Choice(SHELLS))
 def command(shell: str, as_json: bool) -> None:
     """Print the script that teaches a shell to complete verbs, options and models."""

@@ -8,7 +8,7 @@ from .output import print_json, print_table
 from .verb import verb
 
 
-@verb("isochrone config", "ISOCHRONE_PORT=9000 isochrone config port", "isochrone config --json")
+@verb("isochrone config", "ISOCHRONE_PORT=9000 isochrone config port", "isochrone config --json", is_native=False)
 @click.argument("key", required=False)
 def command(key: str | None, as_json: bool) -> None:
     """Show each setting, its value and where it comes from."""

@@ -13,7 +13,7 @@ from .verb import settings_from, verb
 
 @verb(
     "isochrone probe", "isochrone probe smollm2-135m --svg roofline.svg", "isochrone probe --json",
-    settings=("isa", "threads", "weights", "kv_type", "context", "offline"), is_native=True,
+    settings=("isa", "threads", "weights", "kv_type", "context", "offline"),
 )  # fmt: skip
 @click.argument("model", required=False)
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Write the roofline picture to this file.")

@@ -39,7 +39,7 @@ class Verb(click.Command):
     """A command with --json and --debug, whose settings options are made when first looked at."""
 
     setting_keys: tuple[str, ...] = ()
-    is_native = False
+    is_native = True
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         if not any(param.name == "debug" for param in self.params):
@@ -52,7 +52,7 @@ class Verb(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         if self.is_native:
-            from .platforms import check_platform
+            from isochrone.platforms import check_platform
 
             check_platform()
             # Nothing here multiplies with BLAS: its threads would only cost start-up time and memory.
@@ -61,11 +61,11 @@ class Verb(click.Command):
 
 
 def verb(
-    *examples: str, settings: Sequence[str] = (), is_native: bool = False
+    *examples: str, settings: Sequence[str] = (), is_native: bool = True
 ) -> Callable[[Callable[..., None]], Verb]:
     """Make a verb of a function.  Its docstring is the help; the keys in `settings` become options.
 
-    is_native  it runs generated code, so the platform is checked first
+    is_native  it works on models, so the platform is checked first
     The function gets `as_json`, and each setting by its key as text, None when the flag was not given.
     """
 

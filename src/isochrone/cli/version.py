@@ -15,7 +15,7 @@ from .verb import verb
 PARTS = ("numpy", "tokenizers", "uvicorn", "llvmlite")
 
 
-@verb("isochrone version", "isochrone version --json")
+@verb("isochrone version", "isochrone version --json", is_native=False)
 def command(as_json: bool) -> None:
     """Print the versions of Isochrone and of what it stands on."""
     facts = {"isochrone": __version__, "python": platform.python_version()}
