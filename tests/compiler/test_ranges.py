@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isochrone.compiler import isa
+from isochrone.compiler import isa, targets
 from isochrone.compiler.ir import PTR, Kernel, Range, Type
-from isochrone.compiler.isa import ACTIVATION_MAX, TARGETS, Target, chain_length, choose_target, dot_groups
+from isochrone.compiler.isa import ACTIVATION_MAX, TARGETS, Target, chain_length, choose_target, dot_rows
 from isochrone.compiler.tile import Tile, Value
 from isochrone.errors import BadConfig, Unsupported
 
@@ -34,7 +34,9 @@ class Dots:
         codes_at, activations_at = t.arg(0, PTR), t.arg(1, PTR)
         codes = [t.load(codes_at, Type("i8", 4 * lanes), 4 * lanes * g, known) for g in range(GROUPS)]
         activations = [t.broadcast(activations_at, lanes, 4 * g, "i32") for g in range(GROUPS)]
-        t.store(t.arg(2, PTR), dot_groups(t, codes, activations, t.load(t.arg(3, PTR), Type("i32", lanes))))
+        start = t.load(t.arg(3, PTR), Type("i32", lanes))
+        (dot,) = dot_rows(t, codes.__getitem__, lambda _, g: activations[g], range(GROUPS), [start])
+        t.store(t.arg(2, PTR), dot)
         return t.finish()
 
 
@@ -136,7 +138,7 @@ def test_the_best_target_of_the_machine_is_chosen(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_environment_and_the_argument_force_a_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isa, "available_targets", lambda: tuple(TARGETS.values()))
+    monkeypatch.setattr(targets, "available_targets", lambda: tuple(TARGETS.values()))
     monkeypatch.setenv("ISOCHRONE_ISA", "avx2")
     assert choose_target().name == "avx2" and choose_target("portable").name == "portable"
 
@@ -147,10 +149,10 @@ def test_an_unknown_target_is_named_with_those_that_exist() -> None:
 
 
 def test_a_target_the_processor_lacks_is_refused_with_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isa, "cpu_flags", lambda: TARGETS["avx2"].needs)
+    monkeypatch.setattr(targets, "cpu_flags", lambda: TARGETS["avx2"].needs)
     with pytest.raises(Unsupported, match=r"cannot run vnni: it lacks .*avx512_vnni.*Use one of: portable, avx2\."):
         choose_target("vnni")
     assert choose_target().name == "avx2"
-    monkeypatch.setattr(isa, "cpu_flags", lambda: frozenset())
+    monkeypatch.setattr(targets, "cpu_flags", lambda: frozenset())
     with pytest.raises(Unsupported, match="no AVX2 with FMA"):
         choose_target()

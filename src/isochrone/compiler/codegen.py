@@ -60,6 +60,27 @@ def emit_assembly(text: str, target: Target) -> str:
     return str(machine.emit_assembly(_optimised(llvm, text, machine)))
 
 
+_LABEL = re.compile(r"^(\.L\w+):")
+_JUMP = re.compile(r"^\s+j\w+\s+(\.L\w+)")
+_STACK_SLOT = re.compile(r"%[xyz]mm.*-?\d*\(%r[sb]p\)|-?\d*\(%r[sb]p\).*%[xyz]mm")
+
+
 def count_spills(assembly: str) -> int:
-    """Vector registers saved to the stack and read back, as LLVM marks them in comments."""
-    return len(re.findall(r"# \d+-byte (?:Folded )?(?:Spill|Reload)", assembly))
+    """Vector accesses to fixed stack slots inside innermost loops: registers saved there, or read back.
+
+    A kernel's own scratch memory is addressed with an index in its inner loops, and does not count.
+    """
+    return sum(bool(_STACK_SLOT.search(line)) for loop in _innermost_loops(assembly.splitlines()) for line in loop)
+
+
+def _innermost_loops(lines: list[str]) -> list[list[str]]:
+    """Bodies of loops that hold no other loop: from a label to the jump back to it."""
+    labels: dict[str, int] = {}
+    spans: list[tuple[int, int]] = []
+    for number, line in enumerate(lines):
+        if label := _LABEL.match(line):
+            labels[label[1]] = number
+        elif (jump := _JUMP.match(line)) and jump[1] in labels:
+            spans.append((labels[jump[1]], number))
+    inner = [s for s in spans if not any(s != o and s[0] <= o[0] and o[1] <= s[1] for o in spans)]
+    return [lines[first : last + 1] for first, last in inner]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..graph.formats import BLOCK, COLUMNS, SUPERBLOCK, Quantised
 from .ir import Range, Type
+from .isa import Codes
 from .tile import Tile, Value
 
 GROUPS = 8
@@ -20,13 +21,15 @@ GROUPS = 8
 class Block:
     """One block of 32 k of one half (or the whole) of a tile.
 
-    codes    8 vectors of 4 x lanes unsigned bytes
+    codes    group -> 4 x lanes unsigned bytes, decoded where it is asked for
+    order    the groups, those that share a stored vector next to each other
     scales   per sub-block: f32 lanes
     minima   per sub-block: f32 lanes to add, or None
     zero     integer to subtract from every code
     """
 
-    codes: Sequence[Value]
+    codes: Codes
+    order: Sequence[int]
     scales: Sequence[Value]
     minima: Sequence[Value] | None
     zero: int
@@ -55,7 +58,7 @@ def load_super(t: Tile, format: Quantised, base: Value, half: int) -> Super:
 
 def load_block(t: Tile, format: Quantised, base: Value, half: int, sup: Super | None) -> Block:
     """Load one block; base is its first byte."""
-    codes = _load_codes(t, format, base, half)
+    codes, order = _codes(t, format, base, half), _ORDERS[_low_bits(format)]
     offset = COLUMNS * BLOCK * format.bits // 8
     subs = BLOCK // format.sub
     scales = [_load_factor(t, format.scale, base, offset, sub, half, sup.scale if sup else None) for sub in range(subs)]
@@ -68,8 +71,9 @@ def load_block(t: Tile, format: Quantised, base: Value, half: int, sup: Super | 
         negative = t.zeros(sup.minimum.type) - sup.minimum
         minima = [_load_factor(t, "super_u8", base, offset, sub, half, negative) for sub in range(subs)]
     if format.codebook is not None:
-        return Block([_look_up(t, c, format.codebook) for c in codes], scales, minima, format.true_zero)
-    return Block(codes, scales, minima, format.zero)
+        codebook = format.codebook
+        return Block(lambda group: _look_up(t, codes(group), codebook), order, scales, minima, format.true_zero)
+    return Block(codes, order, scales, minima, format.zero)
 
 
 def _load_factor(t: Tile, kind: str, base: Value, offset: int, sub: int, half: int, unit: Value | None) -> Value:
@@ -82,22 +86,28 @@ def _load_factor(t: Tile, kind: str, base: Value, offset: int, sub: int, half: i
     return t.to_f32(wide) * unit
 
 
-def _load_codes(t: Tile, format: Quantised, base: Value, half: int) -> list[Value]:
-    low_bits = {2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 8: 8}[format.bits]
-    codes = [_low_plane(t, base, low_bits, half, group) for group in range(GROUPS)]
-    low_bytes = COLUMNS * BLOCK * low_bits // 8
-    high: list[Value] | None = None
-    match format.bits:
-        case 3 | 5:
-            plane = _load_words(t, base, low_bytes, half)
-            high = [_field(t, plane, group, 1, low_bits) for group in range(GROUPS)]
-        case 6:
-            planes = [_load_words(t, base, low_bytes + 64 * v, half) for v in range(2)]
-            high = [_field(t, planes[g & 1], 2 * (g >> 1), 2, low_bits) for g in range(GROUPS)]
-    if high is not None:
-        codes = [low | up for low, up in zip(codes, high, strict=True)]
-    top = Range(0, (1 << format.bits) - 1)
-    return [t.bitcast(code, Type("i8", 4 * t.target.lanes), top) for code in codes]
+_ORDERS = {8: (0, 1, 2, 3, 4, 5, 6, 7), 4: (0, 4, 1, 5, 2, 6, 3, 7), 2: (0, 2, 4, 6, 1, 3, 5, 7)}
+
+
+def _low_bits(format: Quantised) -> int:
+    """Width of the plane that holds the lowest bits of a code."""
+    return {2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 8: 8}[format.bits]
+
+
+def _codes(t: Tile, format: Quantised, base: Value, half: int) -> Codes:
+    low_bits = _low_bits(format)
+    low_bytes, top = COLUMNS * BLOCK * low_bits // 8, Range(0, (1 << format.bits) - 1)
+
+    def decode(group: int) -> Value:
+        words = _low_plane(t, base, low_bits, half, group)
+        if format.bits in (3, 5):
+            words = words | _field(t, _load_words(t, base, low_bytes, half), group, 1, low_bits)
+        elif format.bits == 6:
+            plane = _load_words(t, base, low_bytes + 64 * (group & 1), half)
+            words = words | _field(t, plane, 2 * (group >> 1), 2, low_bits)
+        return t.bitcast(words, Type("i8", 4 * t.target.lanes), top)
+
+    return decode
 
 
 def _load_words(t: Tile, base: Value, offset: int, half: int) -> Value:

@@ -1,8 +1,9 @@
 """The driver: the loop every worker thread enters once and leaves at shutdown, generated as LLVM text.
 
-`isochrone_step(shared)` runs one step on the calling thread as worker 0; `isochrone_worker(shared, me)` serves
-steps until shutdown.  Both walk the same table of regions: take chunks of work items by an atomic cursor, call the
-kernel, cross the barrier.  A wait spins for a bounded time, then parks on a futex.
+`isochrone_step(shared)` runs one step on the calling thread as worker 0 and tells the cycles it took;
+`isochrone_worker(shared, me, first)` serves steps from number `first` until `isochrone_shutdown(shared)`, or until there
+are no longer so many WORKERS.  Both walk the same table of regions: take chunks of work items by an atomic
+cursor, call the kernel, cross the barrier.  A wait spins for a bounded time, then parks on a futex.
 
 The table is a list of records (Field); shared memory holds what the workers agree on (Shared).  Regions before
 PANEL_BEGIN run once a step; the rest run once for each panel of logit rows.
@@ -47,11 +48,14 @@ class Shared(IntEnum):
     SHUTDOWN = 29
     SPINS = 30
     CHUNKS = 31  # chunks per worker into which a region is cut
+    WAITED = 32  # cycles that workers waited in barriers for longer than PATIENCE_CYCLES, added up
     ROUNDS = 40  # barriers each worker has crossed: one word a worker, 8 apart
     NUM_WORDS = 40 + 8 * 256
 
 
 WORKERS_MAX = 256
+PATIENCE_CYCLES = 100_000
+"""A shorter wait in a barrier is the usual unevenness: 30 to 50 microseconds on the clocks of these days."""
 
 
 def _address(name: str, base: str, word: int) -> str:
@@ -126,6 +130,7 @@ done:
 }}
 
 define internal void @barrier(ptr %shared, i64 %me) #0 {{
+entry:
   %slot = mul i64 %me, 8
   %index = add i64 %slot, {rounds}
   %round_at = getelementptr i64, ptr %shared, i64 %index
@@ -136,8 +141,18 @@ define internal void @barrier(ptr %shared, i64 %me) #0 {{
   %workers = load i64, ptr %workers_at
   %goal = mul i64 %next, %workers
 {arrived_at}
+  %start = call i64 @llvm.readcyclecounter()
   call void @advance(ptr %shared, ptr %arrived_at, i64 %goal)
   call void @wait_until(ptr %shared, ptr %arrived_at, i64 %goal)
+  %stop = call i64 @llvm.readcyclecounter()
+  %spent = sub i64 %stop, %start
+  %long = icmp ugt i64 %spent, {patience}
+  br i1 %long, label %count, label %done
+count:
+{waited_at}
+  %before = atomicrmw add ptr %waited_at, i64 %spent monotonic
+  br label %done
+done:
   ret void
 }}
 """
@@ -294,26 +309,43 @@ exit:
   ret void
 }}
 
-define void @isochrone_step(ptr %shared) #0 {{
+define i64 @isochrone_step(ptr %shared) #0 {{
 {generation_at}
+  %start = call i64 @llvm.readcyclecounter()
   %old = load i64, ptr %generation_at
   %new = add i64 %old, 1
   call void @advance(ptr %shared, ptr %generation_at, i64 %new)
   call void @run(ptr %shared, i64 0)
+  %stop = call i64 @llvm.readcyclecounter()
+  %spent = sub i64 %stop, %start
+  ret i64 %spent
+}}
+
+define void @isochrone_shutdown(ptr %shared) #0 {{
+{shutdown_at}
+  store i64 1, ptr %shutdown_at
+{generation_at}
+  %old = load i64, ptr %generation_at
+  %new = add i64 %old, 1
+  call void @advance(ptr %shared, ptr %generation_at, i64 %new)
   ret void
 }}
 
-define void @isochrone_worker(ptr %shared, i64 %me) #0 {{
+define void @isochrone_worker(ptr %shared, i64 %me, i64 %first) #0 {{
 entry:
 {generation_at}
 {shutdown_at}
+{workers_at}
   br label %head
 head:
-  %goal = phi i64 [ 1, %entry ], [ %following, %work ]
+  %goal = phi i64 [ %first, %entry ], [ %following, %work ]
   call void @wait_until(ptr %shared, ptr %generation_at, i64 %goal)
   %over = load i64, ptr %shutdown_at
   %stop = icmp ne i64 %over, 0
-  br i1 %stop, label %exit, label %work
+  %workers = load i64, ptr %workers_at
+  %spare = icmp sge i64 %me, %workers
+  %leave = or i1 %stop, %spare
+  br i1 %leave, label %exit, label %work
 work:
   call void @run(ptr %shared, i64 %me)
   %following = add i64 %goal, 1
@@ -339,6 +371,8 @@ def driver_text() -> str:
                 sleepers_at=_address("sleepers_at", shared, Shared.SLEEPERS),
                 workers_at=_address("workers_at", shared, Shared.WORKERS),
                 arrived_at=_address("arrived_at", shared, Shared.ARRIVED),
+                waited_at=_address("waited_at", shared, Shared.WAITED),
+                patience=PATIENCE_CYCLES,
                 rounds=int(Shared.ROUNDS),
             ),
             _REGION.format(
@@ -369,6 +403,7 @@ def driver_text() -> str:
                 panel_rows_at=_address("panel_rows_at", context, Word.PANEL_ROWS),
                 generation_at=_address("generation_at", shared, Shared.GENERATION),
                 shutdown_at=_address("shutdown_at", shared, Shared.SHUTDOWN),
+                workers_at=_address("workers_at", shared, Shared.WORKERS),
                 panel_rows=ROWS_PANEL,
             ),
         )

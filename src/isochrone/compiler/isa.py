@@ -1,43 +1,47 @@
 """Dot products out of what an instruction set offers.
 
-Everything that differs between instruction sets lives here and in targets.py; kernels say `dot_groups` and look the
-same for all.
+Everything that differs between instruction sets lives here and in targets.py; kernels say `dot_rows` and look the same
+for all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .ir import Range, Type
 from .targets import TARGETS, Target, available_targets, choose_target, cpu_flags
 from .tile import Tile, Value
 
 __all__ = [
-    "ACTIVATION_MAX", "TARGETS", "Target", "available_targets", "chain_length", "choose_target", "cpu_flags",
-    "dot_groups",
+    "ACTIVATION_MAX", "TARGETS", "Activations", "Codes", "Target", "available_targets", "chain_length",
+    "choose_target", "cpu_flags", "dot_rows",
 ]  # fmt: skip
 
 
-def dot_groups(t: Tile, codes: Sequence[Value], activations: Sequence[Value], start: Value | None) -> Value:
-    """start + the sum over groups of four u8 x s8 products into each i32 lane.
+Codes = Callable[[int], Value]
+"""The codes of a group: u8 x (4 lanes), with their range; decoded where it is called."""
+Activations = Callable[[int, int], Value]
+"""(row, group) -> i32 lanes, each the four s8 of that group; |a| <= 127."""
 
-    codes        u8 vectors of 4 x lanes, each with its range
-    activations  one i32 per group holding four s8, in every lane; |a| <= 127
+ACTIVATION_MAX = 127
+
+
+def dot_rows(
+    t: Tile, codes: Codes, activations: Activations, groups: Sequence[int], starts: Sequence[Value | None]
+) -> list[Value]:
+    """For each row: start + the sum over groups of four u8 x s8 products into each i32 lane.
+
+    Group by group, all rows of one before the next: a decoded group lives as short as it can, and the rows'
+    chains are independent.  Integer sums are exact, so every target gives the same.
     """
     match t.target.dot:
         case "vnni":
-            total = t.zeros(activations[0].type) if start is None else start
-            for code, activation in zip(codes, activations, strict=True):
-                total = t.emit("dpbusd", total.type, (total, code, t.bitcast(activation, code.type)))
-            return total
+            return _vnni_dots(t, codes, activations, groups, starts)
         case "maddubs":
-            total = _maddubs_dot(t, codes, activations)
+            totals = _maddubs_dots(t, codes, activations, groups, len(starts))
         case _:
-            total = _portable_dot(t, codes, activations)
-    return total if start is None else total + start
-
-
-ACTIVATION_MAX = 127
+            totals = _portable_dots(t, codes, activations, groups, len(starts))
+    return [total if start is None else total + start for total, start in zip(totals, starts, strict=True)]
 
 
 def chain_length(code_max: int) -> int:
@@ -45,46 +49,85 @@ def chain_length(code_max: int) -> int:
     return Range.of_signed(16).hi // (2 * code_max * ACTIVATION_MAX)
 
 
-def _maddubs_dot(t: Tile, codes: Sequence[Value], activations: Sequence[Value]) -> Value:
-    code_max = max(_known(code).hi for code in codes)
-    length = chain_length(code_max)
-    if length == 0:  # 8-bit codes: two chains of nibbles, the upper one counted sixteen times
-        low = [_nibble(t, code, upper=False) for code in codes]
-        high = [_nibble(t, code, upper=True) for code in codes]
-        return _maddubs_dot(t, low, activations) + (_maddubs_dot(t, high, activations) << 4)
-    lanes = activations[0].type.lanes
-    ones = t.const(1, Type("i16", 2 * lanes))
-    total: Value | None = None
-    for first in range(0, len(codes), length):
-        chain: Value | None = None
-        for code, activation in zip(codes[first : first + length], activations[first : first + length], strict=True):
-            bound = 2 * code_max * ACTIVATION_MAX
-            pair = t.emit(
-                "maddubs", Type("i16", 2 * lanes), (code, t.bitcast(activation, code.type)), range=Range(-bound, bound)
-            )
-            chain = pair if chain is None else chain + pair
-        assert chain is not None and _known(chain).fits(16), "an int16 chain could overflow"
-        wide = t.emit("maddwd", Type("i32", lanes), (chain, ones))
-        total = wide if total is None else total + wide
-    assert total is not None
-    return total
+def _vnni_dots(
+    t: Tile, codes: Codes, activations: Activations, groups: Sequence[int], starts: Sequence[Value | None]
+) -> list[Value]:
+    zero = t.zeros(Type("i32", t.target.lanes))
+    totals = [zero if start is None else start for start in starts]
+    for group in groups:
+        code = codes(group)
+        for m, total in enumerate(totals):
+            activation = t.bitcast(activations(m, group), code.type)
+            totals[m] = t.emit("dpbusd", total.type, (total, code, activation))
+    return totals
 
 
-def _portable_dot(t: Tile, codes: Sequence[Value], activations: Sequence[Value]) -> Value:
-    total: Value | None = None
-    for code, activation in zip(codes, activations, strict=True):
-        words = t.bitcast(code, activation.type)
-        for byte in range(4):
-            unsigned = (words >> (8 * byte)) & 0xFF
-            signed = t.binary("ashr", activation << (24 - 8 * byte), 24)
-            total = unsigned * signed if total is None else total + unsigned * signed
-    assert total is not None
-    return total
+def _maddubs_dots(
+    t: Tile, codes: Codes, activations: Activations, groups: Sequence[int], num_rows: int
+) -> list[Value]:
+    totals: list[Value | None] = [None] * num_rows
+    pending = list(groups)
+    while pending:
+        chains: list[list[Value | None]] = []
+        length, taken = len(pending), 0
+        while taken < min(length, len(pending)):
+            parts = _parts(t, codes(pending[taken]))
+            if not chains:
+                chains = [[None] * len(parts) for _ in range(num_rows)]
+            length = chain_length(max(_known(part).hi for part in parts))
+            for m in range(num_rows):
+                activation = activations(m, pending[taken])
+                for which, part in enumerate(parts):
+                    chains[m][which] = _add_pair(t, chains[m][which], part, activation)
+            taken += 1
+        pending = pending[taken:]
+        for m, row in enumerate(chains):
+            total, wide = totals[m], _widen(t, row)
+            totals[m] = wide if total is None else total + wide
+    return [total for total in totals if total is not None]
 
 
-def _nibble(t: Tile, code: Value, *, upper: bool) -> Value:
+def _parts(t: Tile, code: Value) -> list[Value]:
+    """Codes whose products fit a 16-bit lane: 8-bit ones as two nibbles, the upper one counted sixteen times."""
+    if chain_length(_known(code).hi) > 0:
+        return [code]
     words = t.bitcast(code, Type("i32", code.type.lanes // 4))
-    return t.bitcast((words >> (4 if upper else 0)) & 0x0F0F0F0F, code.type, Range(0, 15))
+    return [t.bitcast((words >> shift) & 0x0F0F0F0F, code.type, Range(0, 15)) for shift in (0, 4)]
+
+
+def _add_pair(t: Tile, chain: Value | None, code: Value, activation: Value) -> Value:
+    bound = 2 * _known(code).hi * ACTIVATION_MAX
+    type = Type("i16", code.type.lanes // 2)
+    pair = t.emit("maddubs", type, (code, t.bitcast(activation, code.type)), range=Range(-bound, bound))
+    total = pair if chain is None else chain + pair
+    assert _known(total).fits(16), "an int16 chain could overflow"
+    return total
+
+
+def _widen(t: Tile, chains: Sequence[Value | None]) -> Value:
+    """Sums of neighbouring 16-bit lanes as i32."""
+    wide = []
+    for chain in chains:
+        assert chain is not None
+        ones = t.const(1, chain.type)
+        wide.append(t.emit("maddwd", Type("i32", chain.type.lanes // 2), (chain, ones)))
+    return wide[0] if len(wide) == 1 else wide[0] + (wide[1] << 4)
+
+
+def _portable_dots(
+    t: Tile, codes: Codes, activations: Activations, groups: Sequence[int], num_rows: int
+) -> list[Value]:
+    totals: list[Value | None] = [None] * num_rows
+    for group in groups:
+        words = t.bitcast(codes(group), Type("i32", t.target.lanes))
+        for m in range(num_rows):
+            activation = activations(m, group)
+            for byte in range(4):
+                signed = t.binary("ashr", activation << (24 - 8 * byte), 24)
+                product = ((words >> (8 * byte)) & 0xFF) * signed
+                total = totals[m]
+                totals[m] = product if total is None else total + product
+    return [total for total in totals if total is not None]
 
 
 def _known(value: Value) -> Range:

@@ -20,7 +20,7 @@ from ..graph.formats import BLOCK, COLUMNS, FORMATS, Quantised
 from .activation import activate
 from .decode import GROUPS, Block, Super, blocks_per_super, load_block, load_super, num_halves
 from .ir import PTR, Kernel, Type
-from .isa import Target, dot_groups
+from .isa import Codes, Target, dot_rows
 from .tile import Cell, Tile, Value
 
 Epilogue = Literal["store", "add", "gated_silu", "gated_gelu_tanh"]
@@ -157,7 +157,7 @@ class _Builder:
     ) -> list[list[Value]]:
         """Sums of `count` rows for each half in `part`."""
         t, format = self.t, self.format
-        sums = [[t.cell(t.zeros(self.vector)) for _ in range(count)] for _ in part]
+        sums = [self._sums(count) for _ in part]
         step = panel_block_bytes(self.spec.panel)
         if format.super_bytes == 0:
             with t.loop(0, self.num_blocks) as b:
@@ -174,30 +174,46 @@ class _Builder:
                     offset = (s * inner + b) * step
                     block_at = t.at(blocks_at, b * format.block_bytes)
                     self._block(block_at, t.at(codes, offset), t.at(values, offset), part, list(sups), sums)
-        return [[cell.get() for cell in row] for row in sums]
+        return [half.values() for half in sums]
+
+    def _sums(self, count: int) -> _Sums:
+        # Sixteen registers hold eight decoded groups and one row's chain, or the sums of four rows and nothing else.
+        in_memory = self.t.target.registers < 32 and count > 2
+        return _SumsInMemory(self.t, self.vector, count) if in_memory else _SumsInRegisters(self.t, self.vector, count)
 
     def _block(
         self, at: Value, codes: Value, values: Value, part: tuple[int, ...], sups: list[Super | None],
-        sums: list[list[Cell]],
+        sums: list[_Sums],
     ) -> None:  # fmt: skip
-        for half, sup, cells in zip(part, sups, sums, strict=True):
+        for half, sup, half_sums in zip(part, sups, sums, strict=True):
             block = load_block(self.t, self.format, at, half, sup)
             for sub in range(len(block.scales)):
-                self._sub_block(block, sub, codes, values, cells)
+                self._sub_block(block, sub, codes, values, half_sums)
 
-    def _sub_block(self, block: Block, sub: int, codes: Value, values: Value, cells: list[Cell]) -> None:
+    def _sub_block(self, block: Block, sub: int, codes: Value, values: Value, sums: _Sums) -> None:
+        subs = len(block.scales)
+        first, last = sub * GROUPS // subs, (sub + 1) * GROUPS // subs
+        groups = [group for group in block.order if first <= group < last]
+        if isinstance(sums, _SumsInRegisters):
+            self._add_dots(block, sub, block.codes, groups, codes, values, sums.cells)
+            return
+        decoded = {group: block.codes(group) for group in groups}
+        with self.t.loop(0, sums.count) as m:
+            cell = sums.open(m)
+            codes_at, values_at = self.t.at(codes, m * BLOCK), self.t.at(values, m * 4)
+            self._add_dots(block, sub, decoded.__getitem__, groups, codes_at, values_at, [cell])
+            sums.close(m, cell)
+
+    def _add_dots(
+        self, block: Block, sub: int, decode: Codes, groups: list[int], codes: Value, values: Value, cells: list[Cell]
+    ) -> None:
+        """Add one sub-block to the sums of some rows."""
         t, panel, subs = self.t, self.spec.panel, len(block.scales)
-        groups = range(sub * GROUPS // subs, (sub + 1) * GROUPS // subs)
         sum_word, code_sum_word = (1, 2) if subs == 1 else (3 + sub, 5 + sub)
-        totals = []
-        for m in range(len(cells)):
-            activations = [t.broadcast(codes, self.lanes, BLOCK * m + 4 * g, "i32") for g in groups]
-            start = None
-            if block.zero:
-                code_sum = t.broadcast(values, self.lanes, 4 * (code_sum_word * panel + m), "i32")
-                assert self.spec.zero in (0, block.zero), f"{self.spec.name}: the panel was made for another format"
-                start = code_sum if self.spec.zero else code_sum * -block.zero
-            totals.append(dot_groups(t, [block.codes[g] for g in groups], activations, start))
+        starts = [self._start(block.zero, values, code_sum_word, m) for m in range(len(cells))]
+        totals = dot_rows(
+            t, decode, lambda m, g: t.broadcast(codes, self.lanes, BLOCK * m + 4 * g, "i32"), groups, starts
+        )
         for m, (cell, total) in enumerate(zip(cells, totals, strict=True)):
             scale = block.scales[sub] * t.broadcast(values, self.lanes, 4 * m)
             value = t.fma(t.to_f32(total), scale, cell.get())
@@ -205,6 +221,48 @@ class _Builder:
                 value = t.fma(block.minima[sub], t.broadcast(values, self.lanes, 4 * (sum_word * panel + m)), value)
             cell.set(value)
 
+    def _start(self, zero: int, values: Value, word: int, m: int) -> Value | None:
+        """What corrects the zero point: -zero times the sum of the row's codes."""
+        if not zero:
+            return None
+        assert self.spec.zero in (0, zero), f"{self.spec.name}: the panel was made for another format"
+        code_sum = self.t.broadcast(values, self.lanes, 4 * (word * self.spec.panel + m), "i32")
+        return code_sum if self.spec.zero else code_sum * -zero
+
+
+
+class _SumsInRegisters:
+    """The f32 sums of a tile's rows, carried through the loop over blocks."""
+
+    def __init__(self, t: Tile, vector: Type, count: int) -> None:
+        self.cells = [t.cell(t.zeros(vector)) for _ in range(count)]
+
+    def values(self) -> list[Value]:
+        return [cell.get() for cell in self.cells]
+
+
+class _SumsInMemory:
+    """The same sums on the stack, where the loop over rows is a real one: they live in the first-level cache."""
+
+    def __init__(self, t: Tile, vector: Type, count: int) -> None:
+        self.t, self.vector, self.count = t, vector, count
+        self.at = t.stack(vector.num_bytes * count)
+        for m in range(count):
+            t.store(self.at, t.zeros(vector), vector.num_bytes * m)
+
+    def open(self, row: Value) -> Cell:
+        """The sum of a row as a cell."""
+        return self.t.cell(self.t.load(self.at, self.vector, row * self.vector.num_bytes))
+
+    def close(self, row: Value, cell: Cell) -> None:
+        """Put it back."""
+        self.t.store(self.at, cell.get(), row * self.vector.num_bytes)
+
+    def values(self) -> list[Value]:
+        return [self.t.load(self.at, self.vector, self.vector.num_bytes * m) for m in range(self.count)]
+
+
+_Sums = _SumsInRegisters | _SumsInMemory
 
 def gate(t: Tile, epilogue: Epilogue, gates: list[list[Value]], ups: list[list[Value]]) -> list[list[Value]]:
     """act(gate) * up, element by element."""

@@ -196,8 +196,8 @@ def _embed_block(
     for half, sup in enumerate(sups):
         block = load_block(t, format, at, half, sup)
         zero, has_minimum = block.zero, block.minima is not None
-        for group, code in enumerate(block.codes):
-            t.store(scratch, code, 64 * group + 4 * lanes * half)
+        for group in block.order:
+            t.store(scratch, block.codes(group), 64 * group + 4 * lanes * half)
         for sub, values in enumerate(zip(block.scales, block.minima or block.scales, strict=True)):
             for kind, value in enumerate(values):
                 t.store(scratch, value, 64 * GROUPS + 128 * kind + 64 * sub + 4 * lanes * half)

@@ -47,7 +47,7 @@ TARGETS: dict[str, Target] = {
     t.name: t
     for t in (
         Target("portable", _X86, "x86-64-v3", _V3, 8, 16, "portable", False, 2, _V3_FLAGS),
-        Target("avx2", _X86, "x86-64-v3", _V3, 8, 16, "maddubs", False, 4, _V3_FLAGS),
+        Target("avx2", _X86, "x86-64-v3", _V3, 8, 16, "maddubs", False, 8, _V3_FLAGS),
         Target("vnni", _X86, "x86-64-v4", _V4, 16, 32, "vnni", False, 8, _VNNI_FLAGS),
         Target(
             "vnni-bf16", _X86, "x86-64-v4", _V4 + ",+avx512bf16", 16, 32, "vnni", True, 8,
