@@ -12,9 +12,8 @@ import numpy as np
 from isochrone import paths
 from isochrone.compiler.cache import library_for
 from isochrone.compiler.isa import Target
-from isochrone.compiler.pages import KvType
 from isochrone.compiler.plan import Address
-from isochrone.compiler.table import ROWS_PANEL
+from isochrone.compiler.table import ROWS_PANEL, KvType
 from isochrone.runtime.cpu import CpuRuntime
 from isochrone.runtime.load import prepare
 from isochrone.runtime.reference import ReferenceRuntime, run_reference

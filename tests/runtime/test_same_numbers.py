@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 
 from isochrone.compiler.isa import Target
-from isochrone.compiler.pages import KvType
-from isochrone.compiler.table import Word
+from isochrone.compiler.table import KvType, Word
 from isochrone.runtime.cpu import CpuRuntime
 from tests.compiler.harness import ALL_TARGETS
 

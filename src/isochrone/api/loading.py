@@ -45,6 +45,7 @@ def load_model(
 
     Raises NotFound, BadModel, BadConfig, MissingExtra, OutOfMemory, Unsupported.
     """
+    from isochrone.errors import MissingExtra
     from isochrone.platforms import check_platform
     from isochrone.runtime.load import load_runtime
 
@@ -52,12 +53,22 @@ def load_model(
     if pack is not None:
         from .packs import install_pack
 
-        install_pack(Path(pack))
+        installed = install_pack(Path(pack))
     report, began_at = Progress(), time.time()
-    runtime = load_runtime(
-        path, weights=weights, context=context, kv_memory_bytes=kv_memory_bytes, kv_type=kv_type, threads=threads,
-        isa=isa, report=report,
-    )  # fmt: skip
+    try:
+        runtime = load_runtime(
+            path, weights=weights, context=context, kv_memory_bytes=kv_memory_bytes, kv_type=kv_type, threads=threads,
+            isa=isa, report=report,
+        )  # fmt: skip
+    except MissingExtra as error:
+        if pack is None:
+            raise
+        raise MissingExtra(
+            f"{pack} holds kernels of {installed.model} for {installed.target}; {path} with these settings needs "
+            "others, and compiling them needs llvmlite.",
+            fix="Export a pack of this model with the same --weights, --kv-type and --isa, or run "
+            "pip install 'isochrone[compile]'.",
+        ) from error
     if report.has_made_something:
         _evict(cache_limit_bytes, runtime.plan, began_at)
     return runtime

@@ -179,6 +179,7 @@ class _Io:
         assert 0 < num_tokens <= self._info.num_tokens_max and num_rows <= self._info.num_rows_max
         assert 0 < num_sequences <= self._info.num_sequences_max and batch.pages.shape[1] <= self._pages_max
         context, s = self._context, batch.sampling
+        self.poison[:num_sequences] = 0  # a step that was interrupted may have left some
         self.token_ids[:num_tokens], self.positions[:num_tokens] = batch.token_ids, batch.positions
         self.starts[: num_sequences + 1] = batch.starts
         self.pages[:num_sequences, : batch.pages.shape[1]] = batch.pages
@@ -204,9 +205,8 @@ class _Io:
         """The step's results, as arrays of their own."""
         num_rows, num_top = len(batch.logit_rows), batch.num_top
         failed: tuple[int, ...] = ()
-        if self.poison.any():
-            failed = tuple(int(i) for i in np.flatnonzero(self.poison))
-            self.poison[:] = 0
+        if self.poison[: len(batch.starts) - 1].any():
+            failed = tuple(int(i) for i in np.flatnonzero(self.poison[: len(batch.starts) - 1]))
         count = num_rows * num_top
         return StepResult(
             tokens=self.out_tokens[:num_rows].copy(),

@@ -27,8 +27,8 @@ from ..memory import free_bytes
 from ..units import format_bytes
 from ..weights.fingerprint import checkpoint_file, fingerprint
 from ..weights.packed import Packed, open_or_pack, open_packed, packed_path
+from .cores import usable_cores
 from .cpu import CpuRuntime
-from .pool import usable_cores
 
 if TYPE_CHECKING:
     from ..weights import Checkpoint
@@ -41,7 +41,7 @@ KV_SHARE = 0.4
 """Share of free memory that the KV cache takes unless told otherwise."""
 KV_CONTEXTS = 2
 """Full contexts that the KV cache holds at most unless told otherwise."""
-_FORM = 1
+_FORM = 2
 """Raised whenever what is written into a packed copy changes meaning."""
 
 
@@ -73,11 +73,14 @@ def load_runtime(
 
     path             a GGUF file or a Hugging Face directory
     weights          auto, or the form an unquantised model is brought to: f32, bf16, int8, int4
-    context          most positions of a sequence; None: the model's, as far as memory allows
+    context          most positions of a sequence, up to where its rope scaling reaches; None: the model's own, as far
+                     as memory allows
     kv_memory_bytes  memory of the KV cache; None: from free memory
     kv_type          number type of the KV cache: bf16, or int8 with a scale for each position and head
+    threads          None: as many as cores are left to this process
     Raises NotFound, BadModel, BadConfig, MissingExtra, OutOfMemory, Unsupported.
     """
+    num_threads = _num_threads(threads, usable_cores())
     prepared = prepare(Path(path), weights=weights, context=context, kv_type=kv_type, isa=isa, report=report)
     library = _library(prepared, paths.cache_dir() / "kernels", report)
     chosen, num_pages = size_cache(
@@ -85,8 +88,18 @@ def load_runtime(
     )
     return CpuRuntime(
         prepared.plan, library, prepared.weights, prepared.frequencies, context=chosen, num_pages=num_pages,
-        num_threads=threads or usable_cores(),
+        num_threads=num_threads,
     )  # fmt: skip
+
+
+def _num_threads(wanted: int | None, cores: int) -> int:
+    """More threads than cores would wait for each other at every barrier."""
+    if wanted is not None and not 1 <= wanted <= cores:
+        raise BadConfig(
+            f"{wanted} threads were asked for, and affinity and cgroup quota leave {cores} cores to this process.",
+            fix=f"Choose --threads {cores} or fewer, or leave it at auto.",
+        )
+    return wanted or cores
 
 
 def _library(prepared: Prepared, directory: Path, report: Report) -> Path:
@@ -113,18 +126,20 @@ def prepare(
     if packed is None:
         packed = _pack(file, copy, weights, kv_type, target, report)
     about = packed.about
-    served = _served_context(int(about["context"]), context)
+    served = _served_context(int(about["context"]), int(about["context_max"]), context)
     frequencies = {name: np.array(values, np.float32) for name, values in about["frequencies"].items()}
     if about["context_bound"] and served != about["context"]:
         frequencies = _frequencies(file, served)
     return Prepared(Plan.from_json(about["plan"]), packed.tensors["weights"], frequencies, served, target, packed)
 
 
-def _served_context(trained: int, wanted: int | None) -> int:
-    if wanted is not None and wanted > trained:
+def _served_context(trained: int, most: int, wanted: int | None) -> int:
+    """The model's own unless told otherwise; as far as its rope scaling stretches if asked for."""
+    if wanted is not None and not 1 <= wanted <= most:
+        stretched = f", and its rope scaling reaches {most}" if most > trained else ""
         raise BadConfig(
-            f"A context of {wanted} was asked for, but the model was made for {trained}.",
-            fix=f"Ask for at most --context {trained}.",
+            f"A context of {wanted} was asked for, but the model was made for {trained}{stretched}.",
+            fix=f"Ask for at most --context {most}.",
         )
     return wanted or trained
 
@@ -148,7 +163,7 @@ def _pack(file: Path, copy: Path, weights: str, kv_type: KvType, target: Target,
     frequencies = models.derived_weights(config, config.context, _factors(checkpoint, names))
     about: dict[str, Any] = {
         "model": file.name, "plan": plan.to_json(), "context": config.context,
-        "context_bound": config.rope.scaling in ("dynamic", "longrope"),
+        "context_max": config.context_max, "context_bound": config.rope.scaling in ("dynamic", "longrope"),
         "frequencies": {name: values.tolist() for name, values in frequencies.items()},
     }  # fmt: skip
 

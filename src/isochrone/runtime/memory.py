@@ -23,7 +23,8 @@ def zeroed_bytes(num_bytes: int, *, huge: bool = False) -> NDArray[np.uint8]:
     """
     unit = HUGE_PAGE_BYTES if huge else mmap.PAGESIZE
     size = max(unit, -(-num_bytes // unit) * unit)
-    memory = mmap.mmap(-1, size + (unit if huge else 0))
+    # Private: a forked child must not write what the parent's workers read, and shared memory gets no huge pages.
+    memory = mmap.mmap(-1, size + (unit if huge else 0), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     data = np.frombuffer(memory, np.uint8)
     if not huge:
         return data
