@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isochrone.runtime.crowding import CROWDED_STEPS, PAUSE_STEPS, PAUSE_STEPS_MAX, Crew, after_step, is_held_up
+from isochrone.runtime.crowding import (
+    CROWDED_STEPS,
+    PAUSE_CYCLES,
+    PAUSE_CYCLES_MAX,
+    Crew,
+    after_step,
+    is_held_up,
+)
 
 STEP = 10_000_000
 
@@ -40,13 +47,13 @@ def test_the_last_worker_stays_whatever_happens() -> None:
 
 def test_beside_a_lasting_neighbour_few_steps_are_lost_to_trying_again() -> None:
     _, sizes = run(Crew(2, 2), 10_000, neighbours=1)
-    assert sizes.count(2) <= 10_000 / PAUSE_STEPS_MAX + 10
+    assert sizes.count(2) <= 10_000 / (PAUSE_CYCLES_MAX / STEP) + 10
 
 
 def test_when_the_neighbour_goes_the_worker_comes_back_for_good() -> None:
     crew, _ = run(Crew(2, 2), 2000, neighbours=1)
-    crew, sizes = run(crew, PAUSE_STEPS_MAX + 100)
-    assert sizes[-50:] == [2] * 50 and crew.pause == PAUSE_STEPS
+    crew, sizes = run(crew, PAUSE_CYCLES_MAX // STEP + 100)
+    assert sizes[-50:] == [2] * 50 and crew.pause_cycles == PAUSE_CYCLES
 
 
 def test_single_hiccups_change_nothing() -> None:
@@ -73,3 +80,9 @@ def test_the_number_of_workers_stays_within_bounds_and_moves_by_one(
         after = after_step(crew, step_cycles, waited_cycles)
         assert 1 <= after.num_workers <= most and abs(after.num_workers - crew.num_workers) <= 1
         crew = after
+
+
+def test_a_long_step_is_a_long_wait() -> None:
+    crew, _ = run(Crew(2, 2), CROWDED_STEPS, neighbours=1)
+    assert crew.num_workers == 1
+    assert after_step(crew, PAUSE_CYCLES, 0).num_workers == 2

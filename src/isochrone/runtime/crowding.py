@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 
 CROWDED_STEPS = 3
 """Held-up steps, less good ones, before a worker is spared: one hiccup means nothing."""
-PAUSE_STEPS, PAUSE_STEPS_MAX = 64, 256
-"""Steps before a spared worker is tried again; twice as many each time that this fails."""
+PAUSE_CYCLES, PAUSE_CYCLES_MAX = 250_000_000, 1_000_000_000
+"""Cycles (about 0.1 s and 0.4 s) of steps before a spared worker is tried again; twice as many each time that this
+fails.  Time and not steps: a prefill step is fifty times a decode step, and loses most without its worker."""
 TRIAL_STEPS = 16
 """Good steps after which a worker that was tried again counts as back."""
 
@@ -23,16 +24,16 @@ class Crew:
 
     num_workers      for the next step, num_workers_max at most
     num_crowded      held-up steps of late, each good step takes one off
-    num_paused       steps until a spared worker is tried again
-    pause            steps that the next pause takes
+    paused_cycles    time until a spared worker is tried again
+    pause_cycles     time that the next pause takes
     num_on_trial     good steps that the worker tried last has yet to see
     """
 
     num_workers_max: int
     num_workers: int
     num_crowded: int = 0
-    num_paused: int = 0
-    pause: int = PAUSE_STEPS
+    paused_cycles: int = 0
+    pause_cycles: int = PAUSE_CYCLES
     num_on_trial: int = 0
 
 
@@ -41,12 +42,12 @@ def after_step(crew: Crew, step_cycles: int, waited_cycles: int) -> Crew:
     if is_held_up(crew.num_workers, step_cycles, waited_cycles):
         return _after_held_up(crew)
     if crew.num_on_trial == 1:
-        crew = replace(crew, pause=PAUSE_STEPS)
+        crew = replace(crew, pause_cycles=PAUSE_CYCLES)
     crew = replace(
         crew, num_crowded=max(0, crew.num_crowded - 1), num_on_trial=max(0, crew.num_on_trial - 1),
-        num_paused=max(0, crew.num_paused - 1),
+        paused_cycles=max(0, crew.paused_cycles - step_cycles),
     )  # fmt: skip
-    if crew.num_workers < crew.num_workers_max and crew.num_paused == 0 and crew.num_on_trial == 0:
+    if crew.num_workers < crew.num_workers_max and crew.paused_cycles == 0 and crew.num_on_trial == 0:
         # Tried again with little credit: if it is held up at once, it is spared at once.
         return replace(
             crew, num_workers=crew.num_workers + 1, num_crowded=CROWDED_STEPS - 1, num_on_trial=TRIAL_STEPS,
@@ -59,8 +60,8 @@ def _after_held_up(crew: Crew) -> Crew:
     if crew.num_crowded < CROWDED_STEPS or crew.num_workers == 1:
         return replace(crew, num_crowded=min(crew.num_crowded, CROWDED_STEPS))
     return replace(
-        crew, num_workers=crew.num_workers - 1, num_crowded=0, num_on_trial=0, num_paused=crew.pause,
-        pause=min(2 * crew.pause, PAUSE_STEPS_MAX),
+        crew, num_workers=crew.num_workers - 1, num_crowded=0, num_on_trial=0, paused_cycles=crew.pause_cycles,
+        pause_cycles=min(2 * crew.pause_cycles, PAUSE_CYCLES_MAX),
     )  # fmt: skip
 
 
