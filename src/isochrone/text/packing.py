@@ -24,6 +24,7 @@ _FIX = "Download the model's tokenizer again."
 def pack(spec: TokenizerSpec, key: str | None = None) -> bytes:
     """The table of a tokenizer, good while `key` is the same. Raises BadModel when the tokenizer contradicts itself."""
     _check_charsmaps(spec.library.get("normalizer"))
+    _check_unknown(spec.library.get("model"))
     library = _json(spec.library)
     load_library(library)  # refuses what is broken now, not at a first request; below, its form is known to be sound
     added = frozenset(entry.get("id") for entry in spec.library.get("added_tokens", ()))
@@ -71,6 +72,12 @@ def _check_charsmaps(normalizer: Any) -> None:
                 f"The tokenizer's character map claims a trie of {claimed} bytes, but has {len(charsmap)} in all.",
                 fix=_FIX,
             )
+
+
+def _check_unknown(model: Any) -> None:
+    """Without this token the library would fail at the first text with a character that no token covers."""
+    if isinstance(model, dict) and model.get("type") == "Unigram" and model.get("unk_id") is None:
+        raise BadModel("The tokenizer is a unigram model and names no token for what it does not know.", fix=_FIX)
 
 
 def _can_merge(model: Mapping[str, Any]) -> bool:
