@@ -62,7 +62,6 @@ def test_the_loss_over_a_text_is_that_of_f32_and_memory_stays_small(smollm2_path
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    print(found)
     assert found["num_tokens"] == 4867
     bits_per_byte = found["nats"] / math.log(2) / NUM_BYTES
     assert abs(bits_per_byte / BITS_PER_BYTE - 1) <= SHARE_OFF_MAX, bits_per_byte
