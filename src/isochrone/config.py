@@ -17,7 +17,6 @@ from isochrone.errors import BadConfig
 
 T = TypeVar("T")
 Word = TypeVar("Word", bound=str)
-KvType = Literal["bf16", "int8"]
 Source = Literal["flag", "environment", "file", "default"]
 
 PREFIX = "ISOCHRONE_"
