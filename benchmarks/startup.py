@@ -1,4 +1,4 @@
-"""Start and memory: python -m benchmarks.startup [--rounds 5] [--json FILE]
+"""Start and memory: python -m benchmarks.startup [--rounds 5] [--json FILE or -]
 
 Times count from the start of the process to the first byte of an answer, as a user sees them.  `cold` has nothing
 cached but the model: kernels are compiled, weights are packed and the tokenizer's table is made.  Memory is the
@@ -159,7 +159,7 @@ def main() -> int:
     """Measure, print, and compare with the aims; exit 1 when one is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", metavar="FILE", help="write the figures as JSON; - writes nothing else")
     given = parser.parse_args()
     environment = dict(os.environ)
     complete(environment), up(environment)  # whatever is not cached yet is made here
@@ -174,11 +174,14 @@ def main() -> int:
         "cold_complete_s": cold(complete)["s"],
         "cold_up_s": cold(up)["s"],
     }
+    if given.json == "-":
+        print(json.dumps(figures, indent=2))
+        return 0
     for name, value in figures.items():
         aim = f"   aim <= {AIMS[name]:g}{'' if value <= AIMS[name] else '   MISSED'}" if name in AIMS else ""
         print(f"{name:22} {value:8.3f}{aim}")
     if given.json:
-        given.json.write_text(json.dumps(figures, indent=2))
+        Path(given.json).write_text(json.dumps(figures, indent=2))
     return int(any(figures[name] > aim for name, aim in AIMS.items()))
 
 
