@@ -89,7 +89,7 @@ def test_every_family_agrees_with_the_reference_in_f32(folder: Path, name: str, 
 
 GROUPS = [
     ("f32", "f16", "bf16"), ("q8_0", "q4_0", "q4_1"), ("q5_0", "q5_1", "iq4_nl"), ("q2_k", "q3_k"),
-    ("q4_k", "q5_k", "q6_k"),
+    ("q4_k", "q5_k", "q6_k"), ("f16", "q4_0"),
 ]  # fmt: skip
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 if TYPE_CHECKING:
     from isochrone.compiler.plan import Plan
-    from isochrone.config import KvType, Settings
+    from isochrone.compiler.table import KvType
+    from isochrone.config import Settings
     from isochrone.runtime.cpu import CpuRuntime
 
 

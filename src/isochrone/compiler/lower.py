@@ -369,9 +369,11 @@ class _Lowering:
         q, q_norm, rope = self._trace(node.inputs[0])
         k, k_norm, k_rope = self._trace(node.inputs[1])
         v, _, _ = self._trace(node.inputs[2])
+        if rope != k_rope:
+            raise Unsupported(f"{node.name}: queries and keys turn differently.", fix="Use another model.")
         joined = q.buffer == k.buffer == v.buffer and k.column == q.column + op.heads * dim
-        if not (joined and v.column == k.column + kv_heads * dim and rope == k_rope):
-            raise Unsupported(f"{node.name}: q, k and v do not stand side by side.", fix="Report this model.")
+        if not (joined and v.column == k.column + kv_heads * dim):
+            q = self._join(index, node, ((q, op.heads * dim), (k, kv_heads * dim), (v, kv_heads * dim)))
         self.attends.append(op)
         queries = f"q{index}"
         q_row = op.heads * dim * query_bytes(self.target, self.kv)
@@ -397,6 +399,22 @@ class _Lowering:
         self.emit(f"{node.name} combine", node, combine, extent=Word.COMBINE_ITEMS)
         for name in (f"{node.name} rope+cache", f"{node.name} combine"):
             self.costs[name] = (0, 0, 0)
+
+    def _join(self, index: int, node: Node, parts: tuple[tuple[_Storage, int], ...]) -> _Storage:
+        """Copy q, k and v side by side: needed where their weights are of kinds that share no region."""
+        width = sum(width for _, width in parts)
+        joint = _Storage(f"qkv{index}", 4 * width)
+        self.sizes[joint.buffer] = joint.row_bytes * self.limits.num_tokens
+        column = 0
+        for number, (part, part_width) in enumerate(parts):
+            out = _Storage(joint.buffer, joint.row_bytes, column)
+            args = [part.address, part.address, out.address, part.row_bytes, part.row_bytes, out.row_bytes,
+                    part_width // BLOCK, Bits(1.0)]  # fmt: skip
+            name = f"{node.name} {'qkv'[number]}"
+            self.emit(name, node, (Pointwise("copy"), args, 1), barrier=number == len(parts) - 1)
+            self.costs[name] = (0, 0, 8 * part_width)
+            column += part_width
+        return joint
 
     def _trace(self, index: int) -> tuple[_Storage, Node | None, tuple[ops.Rope, int] | None]:
         """The buffer behind q, k or v, with the norm and the rope on the way."""
