@@ -230,10 +230,10 @@ def say(text: str) -> None:
 @click.option("--rounds", "num_rounds", default=5, show_default=True)
 @click.option("--threads", default=2, show_default=True)
 @click.option("--seed", default=1, show_default=True, help="Seed of the prompts.")
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path), help="Write every figure here.")
+@click.option("--json", "json_path", help="Write every figure to this file; - prints them, and judges nothing.")
 @click.option("--quick", is_flag=True, help="Tiny lengths: shows that everything runs, proves nothing.")
 def main(
-    models: tuple[str, ...], num_rounds: int, threads: int, seed: int, json_path: Path | None, quick: bool
+    models: tuple[str, ...], num_rounds: int, threads: int, seed: int, json_path: str | None, quick: bool
 ) -> None:
     """Compare Isochrone with llama.cpp and OpenVINO GenAI on this machine."""
     cpus = sorted(os.sched_getaffinity(0))[:threads]
@@ -245,10 +245,14 @@ def main(
         reports = [compare(name, plan) for name in models or tuple(GATES)]
     except PeerMissing as missing:
         raise click.ClickException(str(missing)) from missing
+    records = json.dumps([as_record(report) for report in reports], indent=2)
+    if json_path == "-":
+        click.echo(records)
+        return
     for report in reports:
         print_report(report)
     if json_path is not None:
-        json_path.write_text(json.dumps([as_record(report) for report in reports], indent=2) + "\n")
+        Path(json_path).write_text(records + "\n")
     sys.exit(any(report.has_failed for report in reports))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -78,8 +79,8 @@ def write_claims(claims: tuple[Claim, ...], file: Path = FILE) -> None:
 
 
 def value_at(document: Any, json_path: str) -> float:
-    """The number at a dotted path of keys and indices."""
-    for part in json_path.split("."):
+    """The number at a dotted path of keys and indices; a dot inside a key is written `\\.`."""
+    for part in (part.replace("\\.", ".") for part in re.split(r"(?<!\\)\.", json_path)):
         document = document[int(part)] if isinstance(document, list) else document[part]
     return float(document)
 
