@@ -20,7 +20,7 @@ from isochrone.errors import BadConfig, BadModel, NotFound, Overloaded, Unreacha
 from isochrone.weights import store
 from isochrone.weights.catalogue import CATALOGUE, CatalogueEntry, HubSource, WheelSource
 from isochrone.weights.exclusive import held
-from isochrone.weights.index_settings import DEFAULT_INDEX, index_settings
+from isochrone.weights.index_settings import default_index, index_settings
 from tests.weights.make import small_gguf
 
 MODEL = small_gguf().bytes() + np.random.default_rng(0).bytes(1 << 20)
@@ -334,9 +334,17 @@ def test_pips_settings_are_read_as_pip_reads_them(tmp_path):
     assert (found.indexes[0], found.find_links[-2:], found.timeout_s) == ("http://file/simple", ("/a", "/b"), 3)
     assert index_settings(environ | {"PIP_INDEX_URL": "http://e/s"}).indexes[0] == "http://e/s"
     nothing = {"PIP_CONFIG_FILE": os.devnull}
-    assert index_settings(nothing).indexes == (DEFAULT_INDEX,)
+    assert index_settings(nothing).indexes == (default_index(),)
     assert index_settings(nothing | {"UV_INDEX_URL": "http://u/s"}).indexes == ("http://u/s",)
     assert index_settings(nothing | {"PIP_NO_INDEX": "1"}).indexes == ()
     (tmp_path / "pip.conf").write_text("no section")
     with pytest.raises(BadConfig):
         index_settings(environ)
+
+
+def test_the_default_index_is_what_pip_says_with_pip_or_only_its_bundled_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
+    from pip._internal.models.index import PyPI
+
+    assert default_index() == PyPI.simple_url
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert default_index() in (PyPI.simple_url, None)  # None where the system carries no wheel of pip

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import configparser
+import importlib.util
 import os
+import re
 import sys
+import sysconfig
+import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import BadConfig
 
-DEFAULT_INDEX = "https://pypi.org/simple"
 KEYS = ("index-url", "extra-index-url", "find-links", "no-index", "cert", "timeout")
 
 
@@ -38,8 +41,8 @@ def index_settings(environ: Mapping[str, str]) -> IndexSettings:
         if environ.get(variable):
             values[key] = environ[variable]
     # A venv without pip is often one that uv made, and then uv's variables name the index.
-    index = values.get("index-url") or environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or DEFAULT_INDEX
-    indexes = (index, *values.get("extra-index-url", "").split())
+    index = values.get("index-url") or environ.get("UV_DEFAULT_INDEX") or environ.get("UV_INDEX_URL") or default_index()
+    indexes = (*([index] if index else []), *values.get("extra-index-url", "").split())
     if values.get("no-index", "false").lower() in ("1", "true", "yes", "on"):
         indexes = ()
     return IndexSettings(
@@ -48,6 +51,28 @@ def index_settings(environ: Mapping[str, str]) -> IndexSettings:
         cert=values.get("cert"),
         timeout_s=_timeout_s(values.get("timeout", environ.get("PIP_DEFAULT_TIMEOUT", "15"))),
     )
+
+
+def default_index() -> str | None:
+    """The index that pip itself falls back to: said by the pip that is here, or by the one Python carries along."""
+    for text in _pip_sources():
+        if found := re.search(r"""PackageIndex\(\s*["'](https://[^"']+?)/*["']""", text):
+            return f"{found[1]}/simple"
+    return None
+
+
+def _pip_sources() -> Iterator[str]:
+    name = "pip/_internal/models/index.py"
+    pip = importlib.util.find_spec("pip")
+    if pip is not None and pip.origin is not None:
+        file = Path(pip.origin).parent.parent / name
+        if file.is_file():
+            yield file.read_text(encoding="utf-8")
+    # A venv without pip: the standard library (or Debian, in a folder of its own) holds pip's wheel for new ones.
+    bundled = Path(sysconfig.get_path("stdlib")) / "ensurepip" / "_bundled"
+    for wheel in (*bundled.glob("pip-*.whl"), *Path("/usr/share/python-wheels").glob("pip-*.whl")):
+        with zipfile.ZipFile(wheel) as archive:
+            yield archive.read(name).decode()
 
 
 def _timeout_s(text: str) -> float:
