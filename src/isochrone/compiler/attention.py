@@ -20,7 +20,6 @@ from .tile import Tile, Value
 
 # Words of the argument table.
 Q, Q_ROW_BYTES, CACHE, HEAD_STRIDE, OUT, OUT_ROW_BYTES, PARTIALS, WINDOW, PAGE_STRIDE = range(9)
-NUM_ARGS = 9
 
 # Fields (i32) of an attention item and of a combine item.
 SEQUENCE, KV_HEAD, FIRST_TOKEN, NUM_TOKENS, POSITION, CHUNK_BEGIN, CHUNK_END, SLOT = range(8)

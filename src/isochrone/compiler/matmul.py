@@ -27,7 +27,6 @@ Epilogue = Literal["store", "add", "gated_silu", "gated_gelu_tanh"]
 
 # Words of the argument table.
 WEIGHTS, NUM_BLOCKS, TILE_BYTES, ACTIVATIONS, PANEL_BYTES, OUT, OUT_ROW_BYTES, BIAS, NUM_TILES, ITEM_ROWS = range(10)
-NUM_ARGS = 10
 
 
 @dataclass(frozen=True, slots=True)

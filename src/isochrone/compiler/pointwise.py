@@ -13,7 +13,6 @@ from .tile import Tile, Value
 
 # Words of the argument table.
 A, B, OUT, A_ROW_BYTES, B_ROW_BYTES, OUT_ROW_BYTES, NUM_BLOCKS, FACTOR = range(8)
-NUM_ARGS = 8
 
 _F = Type("f32", 16)
 

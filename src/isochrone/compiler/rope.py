@@ -16,7 +16,6 @@ from .tile import Tile, Value
 # Words of the argument table.
 (QKV, QKV_ROW_BYTES, Q_OUT, Q_ROW_BYTES, CACHE, HEAD_STRIDE, HEADS, KV_HEADS, ANGLES_HIGH, ANGLES_LOW,
  Q_NORM, K_NORM, EPS, SCALE, PAGE_STRIDE) = range(15)  # fmt: skip
-NUM_ARGS = 15
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ _I = Type("i32", LANES)
 
 # Words of the argument table of Rows.
 X, X_ROW_BYTES, NUM_BLOCKS, OUT, OUT_STRIDE, WEIGHT, EPS, INVERSE_K, INDEX = range(9)
-NUM_ROWS_ARGS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,6 @@ def _quantise_block(t: Tile, halves: list[Value], codes_at: Value, values_at: Va
 
 # Words of the argument table of Embed.
 TABLE, TABLE_BLOCKS, TABLE_TILE_BYTES, EMBED_OUT, EMBED_ROW_BYTES, EMBED_FACTOR = range(6)
-NUM_EMBED_ARGS = 6
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from .tile import LOG2_E, Tile, Value
 
 # Words of the argument table.  WORK is a second matrix like LOGITS: there logits are edited and become weights.
 LOGITS, ROW_BYTES, VOCAB, WORK = range(4)
-NUM_ARGS = 4
 
 VOCAB_BLOCK = 256
 """Rows of logits are padded to whole blocks: the unit of summation."""
