@@ -28,6 +28,15 @@ Epilogue = Literal["store", "add", "gated_silu", "gated_gelu_tanh"]
 # Words of the argument table.
 WEIGHTS, NUM_BLOCKS, TILE_BYTES, ACTIVATIONS, PANEL_BYTES, OUT, OUT_ROW_BYTES, BIAS, NUM_TILES, ITEM_ROWS = range(10)
 
+_LINE = 64
+_AHEAD = 8192
+"""How far ahead weights are asked for, into the second-level cache.
+
+The processor's own prefetchers lose the stream where codes are unpacked or eight rows make it flow slowly: 16 rows of
+a q8_0 product ran at 194 GOP/s a core without this and at 351 with it, one row of q6_k read 21 GB/s and 31.  Plain
+bytes of a decode step they follow by themselves, faster than with it.  Within a page and a half it is in their way.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Matmul:
@@ -161,17 +170,20 @@ class _Builder:
         if format.super_bytes == 0:
             with t.loop(0, self.num_blocks) as b:
                 at = t.at(weights, b * format.block_bytes)
+                self._prefetch(at, format.block_bytes, count)
                 self._block(at, t.at(codes, b * step), t.at(values, b * step), part, [None] * len(part), sums)
         else:
             inner = blocks_per_super()
             super_bytes = format.super_bytes + inner * format.block_bytes
             with t.loop(0, self.num_blocks // inner) as s:
                 at = t.at(weights, s * super_bytes)
+                self._prefetch(at, format.super_bytes, count)
                 sups = [load_super(t, format, at, half) for half in part]
                 blocks_at = t.at(at, format.super_bytes)
                 with t.loop(0, inner) as b:
                     offset = (s * inner + b) * step
                     block_at = t.at(blocks_at, b * format.block_bytes)
+                    self._prefetch(block_at, format.block_bytes, count)
                     self._block(block_at, t.at(codes, offset), t.at(values, offset), part, list(sups), sums)
         return [half.values() for half in sums]
 
@@ -179,6 +191,12 @@ class _Builder:
         # Sixteen registers hold eight decoded groups and one row's chain, or the sums of four rows and nothing else.
         in_memory = self.t.target.registers < 32 and count > 2
         return _SumsInMemory(self.t, self.vector, count) if in_memory else _SumsInRegisters(self.t, self.vector, count)
+
+    def _prefetch(self, at: Value, num_bytes: int, count: int) -> None:
+        if count <= 2 and self.format.bits == 8:
+            return
+        for line in range(0, num_bytes, _LINE):
+            self.t.prefetch(at, _AHEAD + line)
 
     def _block(
         self, at: Value, codes: Value, values: Value, part: tuple[int, ...], sups: list[Super | None],
