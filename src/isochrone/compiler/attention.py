@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from .ir import FLOAT, I32, PTR, Kernel, Type
 from .isa import Target
 from .pages import accumulate, has_bf16_dot, load_scales, query_bytes
-from .table import CHUNK, PAGE_TOKENS, SUBCHUNK, KvType, Word, elements_per_lane, values_offset
+from .table import CHUNK, PAGE_TOKENS, SUBCHUNK, KvType, Word, elements_per_lane, page_bytes, values_offset
 from .tile import Tile, Value
 
 # Words of the argument table.
@@ -93,12 +93,15 @@ class _Attend:
             pages = t.at(t.extent(Word.PAGES, PTR), field[SEQUENCE] * t.extent(Word.PAGES_ROW_BYTES))
             cache = t.at(t.arg(CACHE, PTR), field[KV_HEAD] * t.arg(HEAD_STRIDE))
             last = field[POSITION] + field[NUM_TOKENS] - 1
+            # The next item may be another worker's: nothing is asked for beyond the end of this one.
+            end = t.minimum(last, field[CHUNK_END] * CHUNK - 1)
+            self._prefetch_first(pages, cache, field[CHUNK_BEGIN] * CHUNK, end)
             self._clear(self.total, rows)
             with t.loop(field[CHUNK_BEGIN], field[CHUNK_END]) as chunk:
                 self._clear(self.partial, rows)
                 with t.loop(chunk * CHUNK, (chunk + 1) * CHUNK, SUBCHUNK) as base:
                     with t.when(self._seen(base, field[POSITION], last)):
-                        self._subchunk(pages, cache, base, field[POSITION], last, rows)
+                        self._subchunk(pages, cache, base, field[POSITION], last, end, rows)
                 with t.loop(0, rows) as row:
                     merge(t, t.at(self.total, row * self.state), t.at(self.partial, row * self.state), self.dim)
             self._finish(field, rows)
@@ -127,16 +130,32 @@ class _Attend:
             for offset in range(64, self.state, 64):
                 t.store(at, t.zeros(_F), offset)
 
-    def _subchunk(self, pages: Value, cache: Value, base: Value, first: Value, last: Value, rows: Value) -> None:
-        t = self.t
-        page_at: list[Value] = []
-        following_at: list[Value] = []
-        for half in range(2 * (SUBCHUNK // PAGE_TOKENS)):
-            # A page past the end is never allocated; its positions are masked, so read the last one instead.
+    def _pages_at(self, pages: Value, cache: Value, base: Value, last: Value) -> list[Value]:
+        """Addresses of the pages of a subchunk.
+
+        A page past the last position is never allocated: the last one stands for it, and its positions are masked.
+        """
+        t, found = self.t, []
+        for half in range(SUBCHUNK // PAGE_TOKENS):
             position = t.minimum(base + PAGE_TOKENS * half, last)
             page = t.cast("sext", t.load(pages, I32, (position // PAGE_TOKENS) * 4), "i64")
-            at = t.at(cache, page * t.arg(PAGE_STRIDE))
-            (page_at if half < SUBCHUNK // PAGE_TOKENS else following_at).append(at)
+            found.append(t.at(cache, page * t.arg(PAGE_STRIDE)))
+        return found
+
+    def _prefetch_first(self, pages: Value, cache: Value, base: Value, end: Value) -> None:
+        """Ask for the first subchunk of an item; each later one is asked for while the one before it is summed."""
+        t = self.t
+        for page in self._pages_at(pages, cache, base, end):
+            with t.loop(0, page_bytes(self.dim, self.spec.kv), 64 * 8) as offset:
+                for line in range(8):
+                    t.prefetch(t.at(page, offset), 64 * line)
+
+    def _subchunk(
+        self, pages: Value, cache: Value, base: Value, first: Value, last: Value, end: Value, rows: Value
+    ) -> None:  # fmt: skip
+        t = self.t
+        page_at = self._pages_at(pages, cache, base, last)
+        following_at = self._pages_at(pages, cache, base + SUBCHUNK, end)
         with t.loop(0, rows, 4) as row:
             left = rows - row
             for count, condition in (

@@ -51,14 +51,16 @@ class AttentionItems:
         needed = partial_rows.get() + chunks * tokens * self.group * kv_heads
         split = t.compare("sle", tokens, item_tokens(self.group)) & t.compare("sgt", chunks, 1)
         split = split & t.compare("sle", needed, t.extent(Word.PARTIAL_ROWS_MAX))
-        with t.when(split), t.loop(0, kv_heads) as head:
+        with t.when(split):
             rows = tokens * self.group
-            combine = (first, head, tokens, partial_rows.get(), chunks)
-            _append(t, Word.COMBINES, combines, combine)
-            with t.loop(0, chunks) as chunk:
-                fields = (sequence, head, first, tokens, position, chunk, chunk + 1, partial_rows.get())
-                _append(t, Word.ITEMS, items, fields)
-                partial_rows.set(partial_rows.get() + rows)
+            slot = partial_rows.get()
+            with t.loop(0, kv_heads) as head:
+                _append(t, Word.COMBINES, combines, (first, head, tokens, slot + head * chunks * rows, chunks))
+            # Heads of one page lie side by side in memory, so workers that take neighbouring items share its rows.
+            with t.loop(0, chunks) as chunk, t.loop(0, kv_heads) as head:
+                here = slot + (head * chunks + chunk) * rows
+                _append(t, Word.ITEMS, items, (sequence, head, first, tokens, position, chunk, chunk + 1, here))
+            partial_rows.set(slot + kv_heads * chunks * rows)
         with t.when(split ^ t.const(1, split.type)):
             self._by_tokens(t, sequence, first, tokens, position, items)
 
