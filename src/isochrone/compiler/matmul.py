@@ -170,20 +170,20 @@ class _Builder:
         if format.super_bytes == 0:
             with t.loop(0, self.num_blocks) as b:
                 at = t.at(weights, b * format.block_bytes)
-                self._prefetch(at, format.block_bytes, count)
+                self._prefetch(at, format.block_bytes, count, part)
                 self._block(at, t.at(codes, b * step), t.at(values, b * step), part, [None] * len(part), sums)
         else:
             inner = blocks_per_super()
             super_bytes = format.super_bytes + inner * format.block_bytes
             with t.loop(0, self.num_blocks // inner) as s:
                 at = t.at(weights, s * super_bytes)
-                self._prefetch(at, format.super_bytes, count)
+                self._prefetch(at, format.super_bytes, count, part)
                 sups = [load_super(t, format, at, half) for half in part]
                 blocks_at = t.at(at, format.super_bytes)
                 with t.loop(0, inner) as b:
                     offset = (s * inner + b) * step
                     block_at = t.at(blocks_at, b * format.block_bytes)
-                    self._prefetch(block_at, format.block_bytes, count)
+                    self._prefetch(block_at, format.block_bytes, count, part)
                     self._block(block_at, t.at(codes, offset), t.at(values, offset), part, list(sups), sums)
         return [half.values() for half in sums]
 
@@ -192,8 +192,8 @@ class _Builder:
         in_memory = self.t.target.registers < 32 and count > 2
         return _SumsInMemory(self.t, self.vector, count) if in_memory else _SumsInRegisters(self.t, self.vector, count)
 
-    def _prefetch(self, at: Value, num_bytes: int, count: int) -> None:
-        if count <= 2 and self.format.bits == 8:
+    def _prefetch(self, at: Value, num_bytes: int, count: int, part: tuple[int, ...]) -> None:
+        if 0 not in part or (count <= 2 and self.format.bits == 8):
             return
         for line in range(0, num_bytes, _LINE):
             self.t.prefetch(at, _AHEAD + line)
