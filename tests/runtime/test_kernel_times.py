@@ -1,5 +1,7 @@
 """The model's kernels on the roofline: each is priced for what it does, at every depth that the context allows."""
 
+from dataclasses import replace
+
 import pytest
 
 from benchmarks.random_models import RandomModel, write_model
@@ -45,3 +47,26 @@ def test_a_short_context_is_measured_as_far_as_it_goes():
     prefill, _, deep = situations(context=256, num_tokens_max=64)
     assert (prefill.num_tokens, deep.start) == (64, 224)
     assert situations(context=8192, num_tokens_max=512)[2].start == 2000
+
+
+def test_the_cache_is_written_before_its_depth_is_read(tmp_path):
+    path = tmp_path / "tiny.gguf"
+    write_model(replace(TINY, context=1024), path)
+    runtime = load_runtime(path, kv_memory_bytes=64 << 20, threads=1)
+    try:
+        written, read_unwritten = set(), []
+        step = runtime.step
+
+        def watched(batch):
+            for at, position in enumerate(batch.positions):
+                if at == 0 and len(batch.positions) == 1:
+                    read_unwritten.extend(p for p in range(position) if p not in written)
+                written.add(int(position))
+            return step(batch)
+
+        runtime.step = watched
+        measure_kernels(runtime)
+    finally:
+        runtime.close()
+    assert len(written) == 1024
+    assert not read_unwritten
