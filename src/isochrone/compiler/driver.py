@@ -46,9 +46,10 @@ class Shared(IntEnum):
     REGIONS_END = 27
     CONTEXT = 28
     SHUTDOWN = 29
-    SPINS = 30
+    SPINS = 30  # looks at a barrier before a worker parks
     CHUNKS = 31  # chunks per worker into which a region is cut
     WAITED = 32  # cycles that workers waited in barriers for longer than PATIENCE_CYCLES, added up
+    STEP_SPINS = 33  # the same as SPINS, while a worker waits for the next step
     ROUNDS = 40  # barriers each worker has crossed: one word a worker, 8 apart
     NUM_WORDS = 40 + 8 * 256
 
@@ -77,10 +78,8 @@ define internal void @futex_wake(ptr %address) #0 {
 # Wait until the word is at least `goal`.  A sleeper announces itself before it looks for the last time, and a waker
 # changes the word before it looks for sleepers, both sequentially consistent: no wake-up is lost.
 _WAIT = """
-define internal void @wait_until(ptr %shared, ptr %word, i64 %goal) #0 {{
+define internal void @wait_until(ptr %shared, ptr %word, i64 %goal, i64 %limit) #0 {{
 entry:
-{spins_at}
-  %limit = load i64, ptr %spins_at
 {sleepers_at}
   br label %spin
 spin:
@@ -143,7 +142,9 @@ entry:
 {arrived_at}
   %start = call i64 @llvm.readcyclecounter()
   call void @advance(ptr %shared, ptr %arrived_at, i64 %goal)
-  call void @wait_until(ptr %shared, ptr %arrived_at, i64 %goal)
+{spins_at}
+  %limit = load i64, ptr %spins_at
+  call void @wait_until(ptr %shared, ptr %arrived_at, i64 %goal, i64 %limit)
   %stop = call i64 @llvm.readcyclecounter()
   %spent = sub i64 %stop, %start
   %long = icmp ugt i64 %spent, {patience}
@@ -336,10 +337,12 @@ entry:
 {generation_at}
 {shutdown_at}
 {workers_at}
+{spins_at}
   br label %head
 head:
   %goal = phi i64 [ %first, %entry ], [ %following, %work ]
-  call void @wait_until(ptr %shared, ptr %generation_at, i64 %goal)
+  %limit = load i64, ptr %spins_at
+  call void @wait_until(ptr %shared, ptr %generation_at, i64 %goal, i64 %limit)
   %over = load i64, ptr %shutdown_at
   %stop = icmp ne i64 %over, 0
   %workers = load i64, ptr %workers_at
@@ -404,6 +407,7 @@ def driver_text() -> str:
                 generation_at=_address("generation_at", shared, Shared.GENERATION),
                 shutdown_at=_address("shutdown_at", shared, Shared.SHUTDOWN),
                 workers_at=_address("workers_at", shared, Shared.WORKERS),
+                spins_at=_address("spins_at", shared, Shared.STEP_SPINS),
                 panel_rows=ROWS_PANEL,
             ),
         )

@@ -21,6 +21,9 @@ from .memory import aligned_words
 
 SPINS = 4000
 """Looks at the barrier before a worker parks: about 50 microseconds."""
+STEP_SPINS = 40_000
+"""The same between steps, about half a millisecond: longer than the engine takes between two steps of decode, so that
+no step begins with waking somebody up (docs/decisions/0007-wait-for-the-next-step.md)."""
 CHUNKS = 8
 """Chunks per worker into which a region is cut: enough for balance, few enough to stream weights in order."""
 
@@ -37,7 +40,8 @@ class Pool:
         self._worker.argtypes, self._worker.restype = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64], None
         self.shared = aligned_words(Shared.NUM_WORDS)
         self.shared[Shared.WORKERS] = num_workers
-        self.shared[Shared.SPINS], self.shared[Shared.CHUNKS] = SPINS, CHUNKS
+        self.shared[Shared.SPINS], self.shared[Shared.STEP_SPINS] = SPINS, STEP_SPINS
+        self.shared[Shared.CHUNKS] = CHUNKS
         self._address = self.shared.ctypes.data
         self._crew = Crew(num_workers, num_workers)
         self._waited = 0
