@@ -29,12 +29,12 @@ Epilogue = Literal["store", "add", "gated_silu", "gated_gelu_tanh"]
 WEIGHTS, NUM_BLOCKS, TILE_BYTES, ACTIVATIONS, PANEL_BYTES, OUT, OUT_ROW_BYTES, BIAS, NUM_TILES, ITEM_ROWS = range(10)
 
 _LINE = 64
-_AHEAD = 8192
-"""How far ahead weights are asked for, into the second-level cache.
+_AHEAD, _AHEAD_PLAIN = 8192, 2048
+"""How far ahead weights are asked for, into the second-level cache; the second for a few rows of 8-bit codes.
 
 The processor's own prefetchers lose the stream where codes are unpacked or eight rows make it flow slowly: 16 rows of
-a q8_0 product ran at 194 GOP/s a core without this and at 351 with it, one row of q6_k read 21 GB/s and 31.  Plain
-bytes of a decode step they follow by themselves, faster than with it.  Within a page and a half it is in their way.
+a q8_0 product ran at 194 GOP/s a core without this and at 351 with it, one row of q6_k read 21 GB/s and 31.  Packed
+codes suffer from distances within a page and a half, by up to a third; plain bytes gain a twentieth from a short one.
 """
 
 
@@ -193,10 +193,11 @@ class _Builder:
         return _SumsInMemory(self.t, self.vector, count) if in_memory else _SumsInRegisters(self.t, self.vector, count)
 
     def _prefetch(self, at: Value, num_bytes: int, count: int, part: tuple[int, ...]) -> None:
-        if 0 not in part or (count <= 2 and self.format.bits == 8):
+        if 0 not in part:
             return
+        ahead = _AHEAD_PLAIN if count <= 2 and self.format.bits == 8 else _AHEAD
         for line in range(0, num_bytes, _LINE):
-            self.t.prefetch(at, _AHEAD + line)
+            self.t.prefetch(at, ahead + line)
 
     def _block(
         self, at: Value, codes: Value, values: Value, part: tuple[int, ...], sups: list[Super | None],

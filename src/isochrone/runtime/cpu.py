@@ -158,6 +158,7 @@ class _Io:
         )
         self.out_top_tokens = np.zeros(rows * NUM_TOP_MAX, np.int32)
         self.out_top_logprobs = np.zeros(rows * NUM_TOP_MAX, np.float32)
+        self._no_top = np.zeros((rows, 0), np.int32), np.zeros((rows, 0), np.float32)
         self.poison = np.zeros(sequences, np.int32)
         self._sequence_numbers = np.arange(sequences, dtype=np.int32)
         for word, array in (
@@ -204,16 +205,21 @@ class _Io:
     def read(self, batch: StepBatch) -> StepResult:
         """The step's results, as arrays of their own."""
         num_rows, num_top = len(batch.logit_rows), batch.num_top
-        failed: tuple[int, ...] = ()
-        if self.poison[: len(batch.starts) - 1].any():
-            failed = tuple(int(i) for i in np.flatnonzero(self.poison[: len(batch.starts) - 1]))
-        count = num_rows * num_top
+        # After a step that streamed all weights, every line of code and data that is touched here comes from memory:
+        # lists are cheaper than the machinery of array reductions.
+        poison = self.poison[: len(batch.starts) - 1].tolist()
+        failed = tuple(at for at, is_poisoned in enumerate(poison) if is_poisoned)
+        top_tokens, top_logprobs = self._no_top[0][:num_rows], self._no_top[1][:num_rows]
+        if num_top:
+            count = num_rows * num_top
+            top_tokens = self.out_top_tokens[:count].reshape(num_rows, num_top).copy()
+            top_logprobs = self.out_top_logprobs[:count].reshape(num_rows, num_top).copy()
         return StepResult(
             tokens=self.out_tokens[:num_rows].copy(),
             logprobs=self.out_logprobs[:num_rows].copy(),
-            finite=self.out_finite[:num_rows] != 0,
-            top_tokens=self.out_top_tokens[:count].reshape(num_rows, num_top).copy(),
-            top_logprobs=self.out_top_logprobs[:count].reshape(num_rows, num_top).copy(),
+            finite=self.out_finite[:num_rows].astype(np.bool_),
+            top_tokens=top_tokens,
+            top_logprobs=top_logprobs,
             failed=failed,
         )
 

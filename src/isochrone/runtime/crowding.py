@@ -36,11 +36,18 @@ class Crew:
     pause_cycles: int = PAUSE_CYCLES
     num_on_trial: int = 0
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether a good step changes nothing, as after almost every step."""
+        return self.num_workers == self.num_workers_max and self.num_crowded == self.num_on_trial == 0
+
 
 def after_step(crew: Crew, step_cycles: int, waited_cycles: int) -> Crew:
     """The crew of the next step, by what the last one took and what all its workers together waited too long."""
     if is_held_up(crew.num_workers, step_cycles, waited_cycles):
         return _after_held_up(crew)
+    if crew.is_settled:
+        return crew
     if crew.num_on_trial == 1:
         crew = replace(crew, pause_cycles=PAUSE_CYCLES)
     crew = replace(
