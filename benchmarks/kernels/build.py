@@ -65,7 +65,8 @@ def twin_compilers() -> dict[str, list[str]]:
     if shutil.which("g++"):
         compilers["g++"] = ["g++"]
     if importlib.util.find_spec("ziglang"):
-        compilers["clang"] = [sys.executable, "-m", "ziglang", "c++"]
+        # zig spells processors with underscores, and traps undefined behaviour unless told otherwise.
+        compilers["clang"] = [sys.executable, "-m", "ziglang", "c++", "-fno-sanitize=undefined"]
     return compilers
 
 
@@ -91,8 +92,15 @@ def find_twin(libraries: list[ctypes.CDLL], spec: KernelSpec) -> Function | None
 def _build_twin(command: list[str], source: Path, target: Target, out: Path) -> ctypes.CDLL:
     # Contraction off: a * b + c outside an fma intrinsic rounds twice, as in ours.
     flags = ["-std=c++17", "-O3", "-ffp-contract=off", "-fPIC", "-shared", f"-DPANEL={target.rows}"]
-    subprocess.run([*command, *flags, *_FLAGS[target.name], str(source), "-o", str(out)], check=True)
+    machine = [_zig_cpu(flag) if "ziglang" in command else flag for flag in _FLAGS[target.name]]
+    subprocess.run([*command, *flags, *machine, str(source), "-o", str(out)], check=True)
     return ctypes.CDLL(str(out))
+
+
+def _zig_cpu(flag: str) -> str:
+    """-march=x86-64-v3 as zig's clang wants it."""
+    option, _, cpu = flag.partition("=")
+    return f"{option}={cpu.replace('-', '_')}" if option == "-march" else flag
 
 
 def _function(library: ctypes.CDLL, name: str) -> Function:

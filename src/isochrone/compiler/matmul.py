@@ -193,9 +193,10 @@ class _Builder:
         return _SumsInMemory(self.t, self.vector, count) if in_memory else _SumsInRegisters(self.t, self.vector, count)
 
     def _prefetch(self, at: Value, num_bytes: int, count: int, part: tuple[int, ...]) -> None:
-        if 0 not in part:
-            return
-        ahead = _AHEAD_PLAIN if count <= 2 and self.format.bits == 8 else _AHEAD
+        is_plain = count <= 2 and self.format.bits == 8
+        if 0 not in part or (is_plain and self.lanes < COLUMNS):
+            return  # asked for already, or read by halves, which a short distance slows by a third
+        ahead = _AHEAD_PLAIN if is_plain else _AHEAD
         for line in range(0, num_bytes, _LINE):
             self.t.prefetch(at, ahead + line)
 
