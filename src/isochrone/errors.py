@@ -67,6 +67,19 @@ class Overloaded(IsochroneError):
         self.retry_after_s = retry_after_s
 
 
+class CannotMeet(Overloaded):
+    """The budget cannot be met with what is queued already.
+
+    predicted_s  seconds until the first token, if it were taken
+    """
+
+    code = "budget_unreachable"
+
+    def __init__(self, message: str, *, fix: str, retry_after_s: float, predicted_s: float = 0.0) -> None:
+        super().__init__(message, fix=fix, retry_after_s=retry_after_s)
+        self.predicted_s = predicted_s
+
+
 class DeadlineExceeded(IsochroneError):
     """The deadline passed before the first token."""
 

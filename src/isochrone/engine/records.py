@@ -82,6 +82,16 @@ class SamplingParams(msgspec.Struct, frozen=True, array_like=True, kw_only=True)
             _expect_within("seed", self.seed, -(2**63), 2**64 - 1)
 
 
+class Grammar(msgspec.Struct, frozen=True, array_like=True):
+    """What an answer must be: every token that would leave it is masked.
+
+    kind    of `source`: a JSON schema as JSON text, a regular expression, or a Lark grammar in llguidance's dialect
+    """
+
+    kind: Literal["json_schema", "regex", "lark"]
+    source: str
+
+
 class Resume(msgspec.Struct, frozen=True, array_like=True):
     """A sample of a request that another engine had begun: the tokens already delivered of it."""
 
@@ -102,6 +112,9 @@ class Submit(msgspec.Struct, frozen=True, array_like=True, tag=True, kw_only=Tru
                   undated, ordered as if it were arrived_at + 60 s, and never ended for its age
     echo_logprobs log-probability of every prompt token but the first (Delta.prompt_logprobs)
     resume        samples to go on with (empty: all n from the start);  num_scored: prompt scores already delivered
+    itl_s         seconds between tokens that the caller can bear; None: not stated
+    grammar       what the answer must be;  drafts: whether tokens may be guessed ahead (the text is the same)
+    pin_s         seconds for which the blocks of the prompt are kept from eviction, within the tenant's quota
     """
 
     prompt_ids: list[int]
@@ -116,6 +129,10 @@ class Submit(msgspec.Struct, frozen=True, array_like=True, tag=True, kw_only=Tru
     echo_logprobs: bool = False
     resume: tuple[Resume, ...] = ()
     num_scored: int = 0
+    itl_s: float | None = None
+    grammar: Grammar | None = None
+    drafts: bool = True
+    pin_s: float | None = None
 
     @property
     def order_at(self) -> float:
@@ -140,7 +157,10 @@ class Shutdown(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Timing(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What one sample's service was like; instants on the monotonic clock, 0 where it never happened."""
+    """What one sample's service was like; instants on the monotonic clock, 0 where it never happened.
+
+    num_forced    tokens that its grammar left no choice about;  num_drafted, num_accepted: guessed ahead, and right
+    """
 
     admitted_at: float
     first_token_at: float
@@ -149,6 +169,9 @@ class Timing(msgspec.Struct, frozen=True, array_like=True, gc=False):
     num_generated: int
     num_cached: int
     num_preempted: int
+    num_forced: int = 0
+    num_drafted: int = 0
+    num_accepted: int = 0
 
 
 TopLogprobs = list[tuple[int, float]]

@@ -7,21 +7,58 @@ and then with `Delta`s.  Nothing here knows HTTP, and nothing here knows how a p
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from msgspec import Struct
 
 from isochrone.budget import Deadline
 
-FinishReason: TypeAlias = Literal["stop", "length"]
-"""`stop`: the model or a stop string ended the answer.  `length`: max_tokens, the context or the deadline did."""
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
+"""`stop`: the model or a stop string ended the answer.  `length`: max_tokens, the context or the deadline did.
+`tool_calls`: the answer is calls of the caller's tools."""
+
+
+class ToolCall(Struct, frozen=True):
+    """A call that the model asked for in an earlier turn.  arguments  a JSON object, as text"""
+
+    id: str
+    name: str
+    arguments: str
 
 
 class Message(Struct, frozen=True):
-    """One turn of a conversation.  role  system, user or assistant"""
+    """One turn of a conversation.
+
+    role          system, user, assistant or tool
+    tool_calls    an assistant's;  tool_call_id: which call a tool answers
+    reasoning     what an assistant thought before it answered
+    """
 
     role: str
     content: str
+    name: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    reasoning: str = ""
+
+
+class Tool(Struct, frozen=True):
+    """A function that the caller offers.
+
+    parameters  JSON schema of its arguments; None takes none
+    strict      the arguments must fit the schema (they do whenever the model is held to a grammar)
+    """
+
+    name: str
+    description: str = ""
+    parameters: dict[str, Any] | None = None
+    strict: bool = False
+
+
+class ToolChoice(Struct, frozen=True):
+    """mode  auto, none, or required;  name  with required: this very tool"""
+
+    mode: Literal["auto", "none", "required"] = "auto"
     name: str | None = None
 
 
@@ -29,10 +66,16 @@ class Chat(Struct, frozen=True):
     """A conversation, to be laid out by the model's own template.
 
     add_generation_prompt  end with the words that make the model answer
+    parallel_tool_calls    whether one answer may hold several calls
+    template_variables     further names for the template, such as enable_thinking
     """
 
     messages: tuple[Message, ...]
     add_generation_prompt: bool = True
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = ToolChoice()
+    parallel_tool_calls: bool = True
+    template_variables: dict[str, Any] = {}
 
 
 class Text(Struct, frozen=True):
@@ -69,6 +112,13 @@ class Sampling(Struct, frozen=True):
     seed: int | None = None
 
 
+class Format(Struct, frozen=True):
+    """What the text of an answer must be.  source  a JSON schema as JSON text, a regular expression, a Lark grammar"""
+
+    kind: Literal["json_schema", "regex", "lark"]
+    source: str
+
+
 class Request(Struct, frozen=True):
     """What a caller wants, whatever dialect it was said in.
 
@@ -80,6 +130,10 @@ class Request(Struct, frozen=True):
     num_top     None: no logprobs.  Otherwise logprobs, with so many alternatives
     echo        give the prompt back in `Prompted`, with its logprobs when these are wanted
     dated       the caller stated a deadline: cut the answer there (otherwise it only orders the queue)
+    format      what the text must be
+    drafts      whether tokens may be guessed ahead; the text is the same
+    pin_s       seconds for which the prompt stays cached, within the tenant's quota
+    with_receipt  say with the answer what is needed to compute it again
     """
 
     id: str
@@ -95,6 +149,10 @@ class Request(Struct, frozen=True):
     num_top: int | None = None
     echo: bool = False
     dated: bool = False
+    format: Format | None = None
+    drafts: bool = True
+    pin_s: float | None = None
+    with_receipt: bool = False
 
 
 class Scored(Struct, frozen=True):
@@ -120,6 +178,38 @@ class Prompted(Struct, frozen=True):
     scored: tuple[Scored, ...] = ()
 
 
+class ToolDelta(Struct, frozen=True):
+    """What one tool call gained.  index  of the call in its answer;  id, name  on its first delta only"""
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+class Timing(Struct, frozen=True):
+    """Where an answer's time went, seconds; predicted ones None where nobody predicted."""
+
+    queue_s: float
+    prefill_s: float
+    decode_s: float
+    num_forced: int = 0
+    num_drafted: int = 0
+    num_accepted: int = 0
+
+
+class Receipt(Struct, frozen=True):
+    """What is needed to compute an answer again, token for token."""
+
+    model_hash: str
+    plan_hash: str
+    seed: int
+    sample: int
+    sampling: Sampling
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+
+
 class Delta(Struct, frozen=True):
     """What one answer gained.
 
@@ -127,6 +217,10 @@ class Delta(Struct, frozen=True):
     num_tokens     tokens drawn for it, those whose text is still held back included
     finish_reason  set on an answer's last delta
     num_cached     on an answer's last delta: tokens of its prompt that the prefix cache had
+    reasoning      what the model thought, where it is told apart from its answer
+    tool_calls     what calls of tools gained
+    ended_by       on the last delta: "deadline" when that cut the answer
+    timing, receipt  on the last delta
     """
 
     index: int
@@ -135,6 +229,11 @@ class Delta(Struct, frozen=True):
     scored: tuple[Scored, ...] = ()
     finish_reason: FinishReason | None = None
     num_cached: int = 0
+    reasoning: str = ""
+    tool_calls: tuple[ToolDelta, ...] = ()
+    ended_by: Literal["deadline"] | None = None
+    timing: Timing | None = None
+    receipt: Receipt | None = None
 
 
 class Model(Struct, frozen=True):
