@@ -1,0 +1,97 @@
+"""Stored responses: each has an owner and a time to live, and exists for nobody else and for no longer.
+
+`store` and `delete` never wait for the disk, and what they did is seen by the next `get` at once; `get` reads in a
+thread of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from isochrone.errors import Overloaded
+
+from .reader import Reader
+from .writer import Write, Writer
+
+TTL_S_MAX = 30 * 24 * 3600.0
+BODY_BYTES_MAX = 16 << 20
+
+
+class Responses(Protocol):
+    """What a face needs: `gateway.ledger.responses`."""
+
+    def store(self, owner: str, id: str, body: bytes, ttl_s: float) -> None:
+        """Keep a body for so many seconds, in place of an earlier one of that id.
+
+        Raises Overloaded when the ledger cannot take more: tell the caller, since nothing was kept.
+        """
+        ...
+
+    async def get(self, owner: str, id: str) -> bytes | None:
+        """The body; None when this owner has none of that id (any more).  Raises Overloaded."""
+        ...
+
+    async def delete(self, owner: str, id: str) -> bool:
+        """Forget it.  Returns whether there was one.  Raises Overloaded."""
+        ...
+
+
+class StoredResponses:
+    """`Responses`, in the ledger."""
+
+    def __init__(self, writer: Writer, reader: Reader, clock: Callable[[], float] = time.time) -> None:
+        self._writer, self._reader, self._clock = writer, reader, clock
+        self._unwritten: dict[tuple[str, str], tuple[bytes | None, float]] = {}  # None: deleted
+
+    def store(self, owner: str, id: str, body: bytes, ttl_s: float) -> None:
+        """See `Responses.store`."""
+        expires_at = self._clock() + min(ttl_s, TTL_S_MAX)
+        sql = "INSERT OR REPLACE INTO responses (owner, id, body, expires_at) VALUES (?, ?, ?, ?)"
+        if len(body) > BODY_BYTES_MAX or not self._put(owner, id, sql, body, expires_at):
+            raise Overloaded(
+                "The response cannot be stored now.", fix='Send "store": false, or ask again later.', retry_after_s=5.0
+            )
+
+    async def get(self, owner: str, id: str) -> bytes | None:
+        """See `Responses.get`."""
+        if (owner, id) in self._unwritten:
+            body, expires_at = self._unwritten[owner, id]
+            return body if expires_at > self._clock() else None
+        rows = await self._reader.rows(
+            "SELECT body FROM responses WHERE owner = ? AND id = ? AND expires_at > ?", (owner, id, self._clock())
+        )
+        return rows[0][0] if rows else None
+
+    async def delete(self, owner: str, id: str) -> bool:
+        """See `Responses.delete`."""
+        if await self.get(owner, id) is None:
+            return False
+        if not self._put(owner, id, "DELETE FROM responses WHERE owner = ? AND id = ?", None, float("inf")):
+            raise Overloaded("The response cannot be deleted now.", fix="Ask again later.", retry_after_s=5.0)
+        return True
+
+    def _put(self, owner: str, id: str, sql: str, body: bytes | None, expires_at: float) -> bool:
+        key, state = (owner, id), (body, expires_at)
+        before = self._unwritten.get(key)
+        self._unwritten[key] = state
+
+        def forget() -> None:
+            """In the writer's thread: from now on the table knows better, unless a later change is under way."""
+            if self._unwritten.get(key) is state:
+                del self._unwritten[key]
+
+        values = (owner, id) if body is None else (owner, id, body, expires_at)
+        if self._writer.put(Write(sql, values, num_bytes=256 + len(body or b""), on_done=forget)):
+            return True
+        if before is None:
+            del self._unwritten[key]
+        else:
+            self._unwritten[key] = before
+        return False
+
+
+def sweep(now: float) -> Write:
+    """Removes what has expired."""
+    return Write("DELETE FROM responses WHERE expires_at <= ?", (now,))
