@@ -6,6 +6,7 @@ thread of its own.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -44,6 +45,7 @@ class StoredResponses:
     def __init__(self, writer: Writer, reader: Reader, clock: Callable[[], float] = time.time) -> None:
         self._writer, self._reader, self._clock = writer, reader, clock
         self._unwritten: dict[tuple[str, str], tuple[bytes | None, float]] = {}  # None: deleted
+        self._lock = threading.Lock()  # of that table, which the writer's thread clears
 
     def store(self, owner: str, id: str, body: bytes, ttl_s: float) -> None:
         """See `Responses.store`."""
@@ -56,8 +58,8 @@ class StoredResponses:
 
     async def get(self, owner: str, id: str) -> bytes | None:
         """See `Responses.get`."""
-        if (owner, id) in self._unwritten:
-            body, expires_at = self._unwritten[owner, id]
+        if state := self._unwritten.get((owner, id)):
+            body, expires_at = state
             return body if expires_at > self._clock() else None
         rows = await self._reader.rows(
             "SELECT body FROM responses WHERE owner = ? AND id = ? AND expires_at > ?", (owner, id, self._clock())
@@ -74,21 +76,23 @@ class StoredResponses:
 
     def _put(self, owner: str, id: str, sql: str, body: bytes | None, expires_at: float) -> bool:
         key, state = (owner, id), (body, expires_at)
-        before = self._unwritten.get(key)
-        self._unwritten[key] = state
 
         def forget() -> None:
             """In the writer's thread: from now on the table knows better, unless a later change is under way."""
-            if self._unwritten.get(key) is state:
-                del self._unwritten[key]
+            with self._lock:
+                if self._unwritten.get(key) is state:
+                    del self._unwritten[key]
 
+        with self._lock:
+            before = self._unwritten.get(key)
+            self._unwritten[key] = state
         values = (owner, id) if body is None else (owner, id, body, expires_at)
         if self._writer.put(Write(sql, values, num_bytes=256 + len(body or b""), on_done=forget)):
             return True
-        if before is None:
+        with self._lock:
             del self._unwritten[key]
-        else:
-            self._unwritten[key] = before
+            if before is not None:
+                self._unwritten[key] = before
         return False
 
 

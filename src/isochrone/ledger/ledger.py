@@ -1,0 +1,63 @@
+"""The ledger of one server: one file, one writer, one reader, and a door for each kind of record."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+from pathlib import Path
+
+from isochrone.errors import Overloaded
+
+from . import receipts, responses, timelines
+from .database import cannot_open
+from .keys import Keyring
+from .reader import Reader
+from .receipts import Receipts
+from .responses import StoredResponses
+from .timelines import Timelines
+from .writer import Write, Writer, WriterStats
+
+
+class Ledger:
+    """path  its file; None keeps it in a temporary directory for as long as it is open
+
+    Opening reads the keys, and nothing else waits for the disk: the file and its tables are made by the writer.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._own_directory = None if path else Path(tempfile.mkdtemp(prefix="isochrone-ledger-"))
+        self.path = path or self._own_directory / "ledger.db"  # type: ignore[operator]  # one of the two is given
+        self._reader = Reader(self.path)
+        self._writer = Writer(self.path, sweep=_sweep)
+        self.keys = Keyring(self._reader)
+        self.responses = StoredResponses(self._writer, self._reader)
+        self.timelines = Timelines(self._writer, self._reader)
+        self.receipts = Receipts(self._writer, self._reader)
+
+    def open(self, now: float) -> None:
+        """Read the keys and start writing; now  monotonic.
+
+        Raises BadConfig when there is a ledger that cannot be read: who may ask would be unknown.
+        """
+        try:
+            self.keys.refresh_now(now)
+        except Overloaded as error:
+            cause = error.__cause__ if isinstance(error.__cause__, sqlite3.Error) else error
+            raise cannot_open(self.path, cause) from error
+        self._writer.start()
+
+    def stats(self) -> WriterStats:
+        """How writing goes."""
+        return self._writer.stats()
+
+    def close(self, seconds: float = 2.0) -> None:
+        """Write what is queued, for at most so long."""
+        self._writer.close(seconds)
+        self._reader.close()
+        if self._own_directory is not None:
+            shutil.rmtree(self._own_directory, ignore_errors=True)
+
+
+def _sweep(now: float) -> list[Write]:
+    return [responses.sweep(now), receipts.sweep(now), *timelines.sweep(now)]
