@@ -1,8 +1,8 @@
 """The one thread that writes the ledger: takes what is queued, a batch a transaction, and keeps it while it cannot.
 
-Whoever hands something in never waits, whatever the disk does.  While the database is locked or the disk is full, writes
-stay in the queue, which is bounded; that is said once when it begins, once when it ends, and counted all along.  A
-write that finds the queue full is refused to its owner's face.
+Whoever hands something in never waits, whatever the disk does.  While the database is locked or the disk is full,
+writes stay in the queue, which is bounded; that is said once when it begins, once when it ends, and counted all along.
+A write that finds the queue full is refused to its owner's face.
 """
 
 from __future__ import annotations
