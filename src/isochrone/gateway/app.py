@@ -13,7 +13,7 @@ from isochrone.places.place import Model, Place
 from . import openai_chat, openai_completions, operations, tokens
 from .access import Access
 from .call import Call, ClientGone, Receive, Scope, Send
-from .faults import MethodNotAllowed, ModelNotFound
+from .faults import OPENAI, Dialect, MethodNotAllowed, ModelNotFound
 from .limits import Limits
 from .logs import Log, describe
 from .meter import Meter, Predictor
@@ -34,6 +34,8 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/metrics": {"GET": operations.metrics},
 }
 MODEL_ROUTE = "/v1/models/{id}"
+DIALECTS: dict[str, Dialect] = {}
+"""Beginning of a path -> how errors are said there; OpenAI's way elsewhere.  One line for each face."""
 
 
 class Gateway:
@@ -62,7 +64,7 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"The gateway speaks HTTP, not {scope['type']}.")
-        call = Call(scope, receive, send, self.limits)
+        call = Call(scope, receive, send, self.limits, dialect_of(scope["path"]))
         route, methods = find_route(call.path)
         try:
             await self._answer(call, methods)
@@ -152,6 +154,11 @@ def find_route(path: str) -> tuple[str, dict[str, Handler] | None]:
     if path.startswith("/v1/models/") and len(path) > len("/v1/models/"):
         return MODEL_ROUTE, {"GET": operations.model}
     return "other", None
+
+
+def dialect_of(path: str) -> Dialect:
+    """How errors are said there."""
+    return next((dialect for start, dialect in DIALECTS.items() if path.startswith(start)), OPENAI)
 
 
 def _report(id: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from isochrone.errors import IsochroneError
 
-from .faults import HeadTooLarge, TooLarge, TooSlow, WrongEncoding, error_body, error_headers
+from .faults import OPENAI, Dialect, HeadTooLarge, TooLarge, TooSlow, WrongEncoding, error_headers
 from .limits import Limits
 
 Scope = MutableMapping[str, Any]
@@ -21,7 +21,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
-EVENTS = b"text/event-stream"
+DONE = b"data: [DONE]\n\n"
 DISCARD_BYTES_MAX = 64 * 1024 * 1024
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
@@ -35,15 +35,22 @@ class Call:
 
     arrived_at  when its first byte was accepted, on the machine's monotonic clock
     status      of the answer; 0 until it began
+    code        of the error it ended with; empty when it did not
+    more_headers  what the answer's head says beside the usual; may be added to until the answer begins
     """
 
-    def __init__(self, scope: Scope, receive: Receive, send: Send, limits: Limits) -> None:
+    def __init__(
+        self, scope: Scope, receive: Receive, send: Send, limits: Limits, dialect: Dialect = OPENAI
+    ) -> None:
         self.path: str = scope["path"]
+        self.dialect = dialect_of(self.path)
         self.method: str = scope["method"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.arrived_at: float = scope.get("state", {}).get("arrived_at") or time.monotonic()
         self.tenant = ""
-        self.status = 0
+        self.status, self.code = 0, ""
+        self.more_headers: Headers = []
+        self._dialect = dialect
         given = self.headers.get(b"x-request-id", b"")
         self.id = given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         self._receive, self._send, self._limits = receive, send, limits
@@ -149,27 +156,27 @@ class Call:
 
     async def fail(self, error: IsochroneError) -> None:
         """The error, as a status while nothing was said, as a last event of the stream afterwards."""
-        body = error_body(error)
+        self.code = error.code
         if not self.status:
-            await self.respond(body, status=error.status, headers=error_headers(error))
+            await self.respond(self._dialect.body(error), status=error.status, headers=error_headers(error))
         else:
-            await self._write(b"data: %s\n\n" % body, more=False)
+            await self._write(self._dialect.event(error), more=False)
 
-    async def stream(self, events: bytes) -> None:
-        """Some server-sent events, in one send.  The first call begins the answer."""
+    async def stream(self, events: bytes, *, kind: bytes = EVENTS) -> None:
+        """Some server-sent events, in one send.  The first call begins the answer; kind  its content type"""
         if not self.status:
-            await self._start(200, EVENTS, [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
+            await self._start(200, kind, [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")])
         await self._write(events, more=True)
 
-    async def end_stream(self, events: bytes = b"") -> None:
+    async def end_stream(self, events: bytes = b"", *, kind: bytes = EVENTS, mark: bytes = DONE) -> None:
         """The last events and the mark that the answer is whole, in one send."""
         if not self.status:
-            await self.stream(b"")
-        await self._write(events + b"data: [DONE]\n\n", more=False)
+            await self.stream(b"", kind=kind)
+        await self._write(events + mark, more=False)
 
     async def _start(self, status: int, kind: bytes, headers: Headers) -> None:
         self.status = status
-        headers = [(b"content-type", kind), (b"x-request-id", self.id.encode()), *headers]
+        headers = [(b"content-type", kind), (b"x-request-id", self.id.encode()), *headers, *self.more_headers]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _write(self, body: bytes, *, more: bool) -> None:

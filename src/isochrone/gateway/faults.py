@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+
 import msgspec
 
 from isochrone.errors import BadRequest, IsochroneError, Overloaded
@@ -26,6 +30,20 @@ class ModelNotFound(BadRequest):
 
     status = 404
     code = "model_not_found"
+
+
+class RateLimited(Overloaded):
+    """The key has used up what it may use in a minute, or at once."""
+
+    status = 429
+    code = "rate_limit_exceeded"
+
+
+class ScopeMissing(IsochroneError):
+    """The key is right, but was not made for this."""
+
+    status = 403
+    code = "scope_missing"
 
 
 class TooSlow(BadRequest):
@@ -59,6 +77,8 @@ class WrongEncoding(BadRequest):
 def error_body(error: IsochroneError) -> bytes:
     """The error as OpenAI's clients read it."""
     kind = "invalid_request_error" if error.status < 500 else "server_error"
+    if isinstance(error, RateLimited):
+        kind = "rate_limit_error"
     fields = {
         "message": str(error),
         "type": kind,
@@ -68,11 +88,31 @@ def error_body(error: IsochroneError) -> bytes:
     return msgspec.json.encode({"error": fields})
 
 
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How one API says an error.
+
+    body   the body of an answer that failed before it began
+    event  the last bytes of a stream that fails in its middle
+    """
+
+    body: Callable[[IsochroneError], bytes]
+    event: Callable[[IsochroneError], bytes]
+
+
+def _error_event(error: IsochroneError) -> bytes:
+    return b"data: %s\n\n" % error_body(error)
+
+
+OPENAI = Dialect(error_body, _error_event)
+
+
 def error_headers(error: IsochroneError) -> list[tuple[bytes, bytes]]:
     """When to come again, how to authenticate, whether the connection can go on."""
     headers = []
     if isinstance(error, Overloaded):
-        headers.append((b"retry-after", b"%d" % max(1, round(error.retry_after_s))))
+        headers.append((b"retry-after", b"%d" % max(1, ceil(error.retry_after_s))))
+        headers.append((b"retry-after-ms", b"%d" % max(1, ceil(error.retry_after_s * 1000))))
     if error.status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     if isinstance(error, TooLarge | TooSlow | HeadTooLarge | WrongEncoding):
