@@ -118,6 +118,7 @@ class Roster:
         self.running.remove(sequence)
         self.tables.leave(sequence)
         self.cache.leave(sequence, trusted=trusted)
+        sequence.standing.has_begun = False
 
 
 def _lead_next(leader: Sequence) -> None:

@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from heapq import merge
+from itertools import chain
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class Standing:
     num_pages_shared   waiting: pages of its prefix that others hold now, which admission need not find
     needs_rows         every token of the prompt needs a row of logits (it is being scored)
     is_held_back       waiting: its sibling computes the same prompt first
+    has_begun          running: it has drawn since it was admitted; what is left of it are tokens its grammar forced
     """
 
     id: int
@@ -42,6 +44,12 @@ class Standing:
     num_pages_shared: int = 0
     needs_rows: bool = False
     is_held_back: bool = False
+    has_begun: bool = False
+
+    @property
+    def num_left(self) -> int:
+        """Tokens to compute before the next is drawn: 1 when it decodes."""
+        return self.num_tokens - self.num_computed
 
 
 def rank(standing: Standing) -> tuple[float, float, int]:
@@ -90,22 +98,27 @@ def plan_step(
     expire = [s.id for s in running if s.total_at <= now]
     expire += [s.id for s in waiting if s.total_at <= now]
     alive = [s for s in running if s.total_at > now] if expire else list(running)
-    decode, preempt, num_pages_left = _plan_decode(alive, limits, num_pages_available)
+    decode, grown, preempt, num_pages_left = _plan_decode(alive, limits, num_pages_available)
     candidates = () if preempt else [s for s in waiting if s.total_at > now and not s.is_held_back]
     if not candidates and len(decode) == len(alive):
         return StepPlan(tuple(expire), tuple(preempt), (), tuple(decode), ())
     num_running = len(running) - len(preempt)  # the expired give their slots to the next step
-    admit, prefill = _plan_prefill(alive, candidates, limits, len(decode), num_running, num_pages_left)
+    admit, prefill = _plan_prefill(alive, candidates, limits, len(decode), num_running, num_pages_left, grown)
     return StepPlan(tuple(expire), tuple(preempt), tuple(admit), tuple(decode), tuple(prefill))
 
 
-def _plan_decode(alive: list[Standing], limits: Limits, num_pages_left: int) -> tuple[list[int], list[int], int]:
-    """One token for each that decodes; when pages run out the latest leave `alive`, or the one in need waits a step."""
-    decode, preempt, at = [], [], 0
+def _plan_decode(
+    alive: list[Standing], limits: Limits, num_pages_left: int
+) -> tuple[list[int], set[int], list[int], int]:
+    """One token for each that decodes; when pages run out the latest leave `alive`, or the one in need waits a step.
+
+    Also gives, for those whose pages are full, one page each, so that forced tokens move as surely as drawn ones.
+    """
+    decode, grown, preempt, at = [], set(), [], 0
     while at < len(alive):
         s = alive[at]
         at += 1
-        if s.num_tokens - s.num_computed != 1:
+        if s.num_left != 1 and not s.has_begun:
             continue
         if s.num_computed == s.num_pages * limits.page_tokens:
             while num_pages_left <= 0 and len(alive) > at:
@@ -115,23 +128,30 @@ def _plan_decode(alive: list[Standing], limits: Limits, num_pages_left: int) -> 
             if num_pages_left <= 0:
                 continue  # the latest itself: it keeps its pages and waits until others finish or claim them
             num_pages_left -= 1
-        decode.append(s.id)
-    return decode, preempt, num_pages_left
+            grown.add(s.id)
+        if s.num_left == 1:
+            decode.append(s.id)
+    return decode, grown, preempt, num_pages_left
 
 
 def _plan_prefill(
     alive: Sequence[Standing], waiting: Sequence[Standing], limits: Limits, num_decode: int, num_running: int,
-    num_pages_left: int,
+    num_pages_left: int, grown: set[int],
 ) -> tuple[list[int], list[Chunk]]:  # fmt: skip
-    """Chunks by rank; the first waiting sequence that cannot be taken closes the door behind it."""
+    """Forced tokens, then prompts by rank; the first waiting sequence that cannot be taken closes the door behind it.
+
+    A prompt has its pages from admission on; forced tokens take theirs here, and are cut where there are none.
+    """
     admit: list[int] = []
     prefill: list[Chunk] = []
     num_tokens_left = (limits.num_mixed_tokens if num_decode else limits.num_step_tokens) - num_decode
     num_rows_left = limits.num_rows_max - num_decode
     is_open = True
-    prefilling = [s for s in alive if s.num_tokens - s.num_computed > 1]
+    prefilling = [s for s in alive if s.num_left > 1]
     waiting_ids = {s.id for s in waiting}
-    for s in merge(prefilling, waiting, key=rank):
+    forced = [s for s in prefilling if s.has_begun]
+    prompts = [s for s in prefilling if not s.has_begun] if forced else prefilling
+    for s in chain(forced, merge(prompts, waiting, key=rank)):
         is_new = s.id in waiting_ids
         if num_tokens_left <= 0 or num_rows_left <= 0:
             break
@@ -145,15 +165,29 @@ def _plan_prefill(
             num_running += 1
             admit.append(s.id)
         num_tokens, num_rows = _chunk(s, num_tokens_left, num_rows_left)
+        if s.has_begun:
+            num_tokens, num_new = _paged(s, num_tokens, s.num_pages + (s.id in grown), num_pages_left, limits)
+            num_pages_left -= num_new
+            if num_tokens <= 0:
+                continue
         prefill.append(Chunk(s.id, num_tokens))
         num_tokens_left -= num_tokens
         num_rows_left -= num_rows
     return admit, prefill
 
 
+def _paged(
+    s: Standing, num_tokens: int, num_pages: int, num_pages_left: int, limits: Limits
+) -> tuple[int, int]:
+    """How many of these tokens have a page or get one, and how many new pages that takes."""
+    num_wanted = -(-(s.num_computed + num_tokens) // limits.page_tokens) - num_pages
+    num_new = max(0, min(num_wanted, num_pages_left))
+    return min(num_tokens, (num_pages + num_new) * limits.page_tokens - s.num_computed), num_new
+
+
 def _chunk(s: Standing, num_tokens_left: int, num_rows_left: int) -> tuple[int, int]:
     """Tokens and rows of the next chunk of this prompt; at least one token."""
-    num_left = s.num_tokens - s.num_computed
+    num_left = s.num_left
     if s.needs_rows:
         num_tokens = min(num_left, num_tokens_left, num_rows_left)
         return num_tokens, num_tokens
