@@ -14,7 +14,7 @@ from .database import cannot_open
 from .keys import Keyring
 from .reader import Reader
 from .receipts import Receipts
-from .responses import StoredResponses
+from .responses import Responses
 from .timelines import Timelines
 from .writer import Write, Writer, WriterStats
 
@@ -31,7 +31,7 @@ class Ledger:
         self._reader = Reader(self.path)
         self._writer = Writer(self.path, sweep=_sweep)
         self.keys = Keyring(self._reader)
-        self.responses = StoredResponses(self._writer, self._reader)
+        self.responses = Responses(self._writer, self._reader)
         self.timelines = Timelines(self._writer, self._reader)
         self.receipts = Receipts(self._writer, self._reader)
 
@@ -60,4 +60,4 @@ class Ledger:
 
 
 def _sweep(now: float) -> list[Write]:
-    return [responses.sweep(now), receipts.sweep(now), *timelines.sweep(now)]
+    return [*responses.sweep(now), receipts.sweep(now), *timelines.sweep(now)]

@@ -1,7 +1,6 @@
 """Stored responses: each has an owner and a time to live, and exists for nobody else and for no longer.
 
-`store` and `delete` never wait for the disk, and what they did is seen by the next `get` at once; `get` reads in a
-thread of its own.
+`put` and `delete` do not wait for the disk, and the next `get` sees what they did; `get` reads in a thread of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +8,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from isochrone.errors import Overloaded
 
@@ -18,46 +16,33 @@ from .writer import Write, Writer
 
 TTL_S_MAX = 30 * 24 * 3600.0
 BODY_BYTES_MAX = 16 << 20
+NUM_OWNER_MAX = 4096
+OWNER_BYTES_MAX = 256 << 20
+"""What one owner may keep; beyond it that owner's oldest are forgotten within a minute, and never another's."""
 
 
-class Responses(Protocol):
-    """What a face needs: `gateway.ledger.responses`."""
-
-    def store(self, owner: str, id: str, body: bytes, ttl_s: float) -> None:
-        """Keep a body for so many seconds, in place of an earlier one of that id.
-
-        Raises Overloaded when the ledger cannot take more: tell the caller, since nothing was kept.
-        """
-        ...
-
-    async def get(self, owner: str, id: str) -> bytes | None:
-        """The body; None when this owner has none of that id (any more).  Raises Overloaded."""
-        ...
-
-    async def delete(self, owner: str, id: str) -> bool:
-        """Forget it.  Returns whether there was one.  Raises Overloaded."""
-        ...
-
-
-class StoredResponses:
-    """`Responses`, in the ledger."""
+class Responses:
+    """Those of one ledger: what `/v1/responses` keeps."""
 
     def __init__(self, writer: Writer, reader: Reader, clock: Callable[[], float] = time.time) -> None:
         self._writer, self._reader, self._clock = writer, reader, clock
         self._unwritten: dict[tuple[str, str], tuple[bytes | None, float]] = {}  # None: deleted
         self._lock = threading.Lock()  # of that table, which the writer's thread clears
 
-    def store(self, owner: str, id: str, body: bytes, ttl_s: float) -> None:
-        """See `Responses.store`."""
+    async def put(self, owner: str, id: str, body: bytes, ttl_s: float) -> None:
+        """Keep a body for so many seconds, in place of an earlier one of that id.
+
+        Raises Overloaded when the ledger cannot take more: tell the caller, since nothing was kept.
+        """
         expires_at = self._clock() + min(ttl_s, TTL_S_MAX)
         sql = "INSERT OR REPLACE INTO responses (owner, id, body, expires_at) VALUES (?, ?, ?, ?)"
-        if len(body) > BODY_BYTES_MAX or not self._put(owner, id, sql, body, expires_at):
+        if len(body) > BODY_BYTES_MAX or not self._write(owner, id, sql, body, expires_at):
             raise Overloaded(
                 "The response cannot be stored now.", fix='Send "store": false, or ask again later.', retry_after_s=5.0
             )
 
     async def get(self, owner: str, id: str) -> bytes | None:
-        """See `Responses.get`."""
+        """The body; None when this owner has none of that id (any more).  Raises Overloaded."""
         if state := self._unwritten.get((owner, id)):
             body, expires_at = state
             return body if expires_at > self._clock() else None
@@ -67,14 +52,14 @@ class StoredResponses:
         return rows[0][0] if rows else None
 
     async def delete(self, owner: str, id: str) -> bool:
-        """See `Responses.delete`."""
+        """Forget it.  Returns whether there was one.  Raises Overloaded."""
         if await self.get(owner, id) is None:
             return False
-        if not self._put(owner, id, "DELETE FROM responses WHERE owner = ? AND id = ?", None, float("inf")):
+        if not self._write(owner, id, "DELETE FROM responses WHERE owner = ? AND id = ?", None, float("inf")):
             raise Overloaded("The response cannot be deleted now.", fix="Ask again later.", retry_after_s=5.0)
         return True
 
-    def _put(self, owner: str, id: str, sql: str, body: bytes | None, expires_at: float) -> bool:
+    def _write(self, owner: str, id: str, sql: str, body: bytes | None, expires_at: float) -> bool:
         key, state = (owner, id), (body, expires_at)
 
         def forget() -> None:
@@ -96,6 +81,16 @@ class StoredResponses:
         return False
 
 
-def sweep(now: float) -> Write:
-    """Removes what has expired."""
-    return Write("DELETE FROM responses WHERE expires_at <= ?", (now,))
+def sweep(now: float) -> list[Write]:
+    """Removes what has expired, and the oldest of owners who keep too much."""
+    newest_first = "OVER (PARTITION BY owner ORDER BY rowid DESC)"
+    excess = (
+        f"SELECT rowid, row_number() {newest_first} AS num, sum(length(body)) {newest_first} AS bytes FROM responses"
+    )
+    return [
+        Write("DELETE FROM responses WHERE expires_at <= ?", (now,)),
+        Write(
+            f"DELETE FROM responses WHERE rowid IN (SELECT rowid FROM ({excess}) WHERE num > ? OR bytes > ?)",
+            (NUM_OWNER_MAX, OWNER_BYTES_MAX),
+        ),
+    ]
