@@ -43,7 +43,6 @@ class Call:
         self, scope: Scope, receive: Receive, send: Send, limits: Limits, dialect: Dialect = OPENAI
     ) -> None:
         self.path: str = scope["path"]
-        self.dialect = dialect_of(self.path)
         self.method: str = scope["method"]
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.arrived_at: float = scope.get("state", {}).get("arrived_at") or time.monotonic()
@@ -158,9 +157,10 @@ class Call:
         """The error, as a status while nothing was said, as a last event of the stream afterwards."""
         self.code = error.code
         if not self.status:
-            await self.respond(self._dialect.body(error), status=error.status, headers=error_headers(error))
+            body, status = self._dialect.body(error, self.id), self._dialect.status(error)
+            await self.respond(body, status=status, headers=error_headers(error))
         else:
-            await self._write(self._dialect.event(error), more=False)
+            await self._write(self._dialect.event(error, self.id), more=False)
 
     async def stream(self, events: bytes, *, kind: bytes = EVENTS) -> None:
         """Some server-sent events, in one send.  The first call begins the answer; kind  its content type"""
@@ -176,7 +176,8 @@ class Call:
 
     async def _start(self, status: int, kind: bytes, headers: Headers) -> None:
         self.status = status
-        headers = [(b"content-type", kind), (b"x-request-id", self.id.encode()), *headers, *self.more_headers]
+        ids = [(name, self.id.encode()) for name in (b"x-request-id", *self._dialect.id_headers)]
+        headers = [(b"content-type", kind), *ids, *headers, *self.more_headers]
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _write(self, body: bytes, *, more: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
+from operator import attrgetter
 
 import msgspec
 
@@ -92,19 +93,27 @@ def error_body(error: IsochroneError) -> bytes:
 class Dialect:
     """How one API says an error.
 
-    body   the body of an answer that failed before it began
-    event  the last bytes of a stream that fails in its middle
+    body        (error, request id) -> the body of an answer that failed before it began
+    event       (error, request id) -> the last bytes of a stream that fails in its middle
+    status      the HTTP status that goes with the body
+    id_headers  headers that carry the request's id beside x-request-id
     """
 
-    body: Callable[[IsochroneError], bytes]
-    event: Callable[[IsochroneError], bytes]
+    body: Callable[[IsochroneError, str], bytes]
+    event: Callable[[IsochroneError, str], bytes]
+    status: Callable[[IsochroneError], int] = attrgetter("status")
+    id_headers: tuple[bytes, ...] = ()
 
 
-def _error_event(error: IsochroneError) -> bytes:
+def _error_body(error: IsochroneError, id: str) -> bytes:
+    return error_body(error)
+
+
+def _error_event(error: IsochroneError, id: str) -> bytes:
     return b"data: %s\n\n" % error_body(error)
 
 
-OPENAI = Dialect(error_body, _error_event)
+OPENAI = Dialect(_error_body, _error_event)
 
 
 def error_headers(error: IsochroneError) -> list[tuple[bytes, bytes]]:
