@@ -10,10 +10,11 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
-from isochrone.errors import IsochroneError
+from isochrone.errors import BadRequest, IsochroneError
 
 from .faults import OPENAI, Dialect, HeadTooLarge, TooLarge, TooSlow, WrongEncoding, error_headers
 from .limits import Limits
+from .trace import Trace, server_timing
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -21,7 +22,10 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 JSON = b"application/json"
+EVENTS = b"text/event-stream"
 DONE = b"data: [DONE]\n\n"
+ONCE_ONLY = (b"host", b"authorization", b"x-api-key", b"origin", b"content-type", b"content-encoding")
+"""Two of them, and two readers could each believe another one."""
 DISCARD_BYTES_MAX = 64 * 1024 * 1024
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
@@ -36,6 +40,7 @@ class Call:
     arrived_at  when its first byte was accepted, on the machine's monotonic clock
     status      of the answer; 0 until it began
     code        of the error it ended with; empty when it did not
+    trace       what it came to, once it generates
     more_headers  what the answer's head says beside the usual; may be added to until the answer begins
     """
 
@@ -44,11 +49,13 @@ class Call:
     ) -> None:
         self.path: str = scope["path"]
         self.method: str = scope["method"]
-        self.headers: dict[bytes, bytes] = dict(scope["headers"])
+        self._scope_headers: Headers = list(scope["headers"])
+        self.headers: dict[bytes, bytes] = dict(self._scope_headers)
         self.arrived_at: float = scope.get("state", {}).get("arrived_at") or time.monotonic()
         self.tenant = ""
         self.status, self.code = 0, ""
         self.more_headers: Headers = []
+        self.trace: Trace | None = None
         self._dialect = dialect
         given = self.headers.get(b"x-request-id", b"")
         self.id = given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
@@ -56,9 +63,15 @@ class Call:
         self._work: asyncio.Future[None] | None = None
         self._abort_error: IsochroneError | None = None
 
-    def expect_small_head(self) -> None:
-        """Raises HeadTooLarge."""
-        size = len(self.path) + sum(len(name) + len(value) + 4 for name, value in self.headers.items())
+    def expect_sane_head(self) -> None:
+        """Raises HeadTooLarge, and BadRequest when a header that decides something is there twice."""
+        names = [name for name, _ in self._scope_headers]
+        for name in ONCE_ONLY:
+            if names.count(name) > 1:
+                raise BadRequest(
+                    f"The header {name.decode()} is there twice.", fix="Send it once.", param=name.decode()
+                )
+        size = len(self.path) + sum(len(name) + len(value) + 4 for name, value in self._scope_headers)
         if size > self._limits.head_bytes:
             raise HeadTooLarge(
                 f"The request's headers are larger than the {self._limits.head_bytes:,} bytes that this server takes.",
@@ -178,6 +191,8 @@ class Call:
         self.status = status
         ids = [(name, self.id.encode()) for name in (b"x-request-id", *self._dialect.id_headers)]
         headers = [(b"content-type", kind), *ids, *headers, *self.more_headers]
+        if self.trace is not None and (timing := server_timing(self.trace)):
+            headers.append((b"server-timing", timing))
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def _write(self, body: bytes, *, more: bool) -> None:
