@@ -130,6 +130,7 @@ def tools_of(given: list[dict[str, Any]] | None, choice: str | dict[str, Any] | 
 
 def _read(wire: dict[str, Any], where: str) -> FunctionTool | CustomTool | Namespace | None:
     kind = wire.get("type")
+    kind = kind if isinstance(kind, str) else repr(kind)
     if kind in LEFT_OUT:
         return None
     if kind in REFUSED:
@@ -137,9 +138,9 @@ def _read(wire: dict[str, Any], where: str) -> FunctionTool | CustomTool | Names
             f"{where} is of type {kind}, a tool that this server does not have.",
             fix="Remove it, or offer a function that you run yourself.", param=f"{where}.type",
         )  # fmt: skip
-    if not isinstance(kind, str) or kind not in KINDS:
+    if kind not in KINDS:
         raise BadRequest(
-            f"{where} has the type {str(kind)[:80]}, which this server does not know.",
+            f"{where} has the type {kind[:80]}, which this server does not know.",
             fix=f"Send one of {', '.join(KINDS)}.", param=f"{where}.type",
         )  # fmt: skip
     return convert(wire, KINDS[kind], where)
@@ -172,7 +173,7 @@ def _choice(given: str | dict[str, Any] | None, offered: dict[str, Offered]) -> 
             among = {
                 _expect_offered(tool, offered, f"tool_choice.tools[{index}]", tool.get("name"))
                 for index, tool in enumerate(tools)
-                if isinstance(tool, dict) and tool.get("type") not in LEFT_OUT
+                if isinstance(tool, dict) and str(tool.get("type")) not in LEFT_OUT
             }
             return ToolChoice("required" if mode == "required" else "auto"), _expect_some(among)
         case {"type": str(kind)} if kind in LEFT_OUT | REFUSED:
