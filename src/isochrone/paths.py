@@ -43,6 +43,11 @@ def state_dir() -> Path:
     return _room("state")
 
 
+def ledger_path() -> Path:
+    """The ledger: keys, timelines of requests, stored responses."""
+    return state_dir() / "ledger.db"
+
+
 def run_dir() -> Path:
     """Records of the servers that run now."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")

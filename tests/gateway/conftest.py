@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from openai import OpenAI
 from isochrone.gateway.access import Access
 from isochrone.gateway.limits import Limits
 from isochrone.gateway.serve import Serving, bind, serve_on, url_of
+from isochrone.ledger import Ledger
 from isochrone.places.local import Local
 from tests.gateway.scripted import ScriptedEngine, read_tokenizer, write_tokenizer
 
@@ -37,6 +39,7 @@ class Server:
     loop: asyncio.AbstractEventLoop
     task: asyncio.Task[None]
     thread: threading.Thread
+    ledger: Ledger
     errors: list[BaseException] = field(default_factory=list)
 
     @property
@@ -87,16 +90,21 @@ def start_server(tokenizer: Path, serving: Serving, make_engine: Callable[[], An
     async def main() -> None:
         engine = make_engine()
         place = Local(MODEL, engine, lambda: read_tokenizer(tokenizer), created_at=1_700_000_000, grace_s=0.05)
-        access = Access(serving.host, serving.api_key)
+        ledger = Ledger(serving.ledger_path)
+        ledger.open(time.monotonic())
+        access = Access(serving.host, serving.api_key, ledger.keys)
         listener = bind(serving.host, serving.port)
-        task = asyncio.ensure_future(serve_on(listener, place, access, serving))
-        server = Server(url_of(listener), engine, place, asyncio.get_running_loop(), task, threading.current_thread())
+        task = asyncio.ensure_future(serve_on(listener, place, access, serving, ledger))
+        loop, thread = asyncio.get_running_loop(), threading.current_thread()
+        server = Server(url_of(listener), engine, place, loop, task, thread, ledger)
         ready.append(server)
         is_ready.set()
         try:
             await task
         except (asyncio.CancelledError, Exception) as error:
             server.errors.append(error)
+        finally:
+            ledger.close()
 
     threading.Thread(target=lambda: asyncio.run(main()), daemon=True).start()
     assert is_ready.wait(10)

@@ -52,7 +52,7 @@ def test_a_page_of_another_host_is_not_answered(guarded: Server, header: dict[st
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1:8400", "[::1]:8400", "my.localhost", ""])
 def test_names_of_this_machine_are_answered(host: str) -> None:
-    assert Access("127.0.0.1").tenant("/v1/models", {b"host": host.encode()}) == "local"
+    assert Access("127.0.0.1").caller("/v1/models", {b"host": host.encode()}).tenant == "local"
 
 
 def test_an_address_that_others_reach_needs_a_key() -> None:
@@ -60,7 +60,7 @@ def test_an_address_that_others_reach_needs_a_key() -> None:
         Access("0.0.0.0")
     access = Access("0.0.0.0", KEY)
     bearer = {b"host": b"box.example", b"authorization": f"Bearer {KEY}".encode()}
-    assert access.tenant("/v1/models", bearer) != "local"
+    assert access.caller("/v1/models", bearer).tenant != "local"
 
 
 @given(st.text(max_size=40))
@@ -72,13 +72,13 @@ def test_no_name_is_loopback_that_does_not_say_so(name: str) -> None:
 @given(st.binary(max_size=60))
 def test_no_header_but_the_key_opens(header: bytes) -> None:
     with pytest.raises(NotAllowed):
-        Access("0.0.0.0", KEY).tenant("/v1/models", {b"authorization": header})
+        Access("0.0.0.0", KEY).caller("/v1/models", {b"authorization": header})
 
 
 @given(st.binary(min_size=1, max_size=60))
 def test_any_host_header_gets_a_typed_answer(header: bytes) -> None:
     try:
-        Access("127.0.0.1").tenant("/health", {b"host": header})
+        Access("127.0.0.1").caller("/health", {b"host": header})
     except NotAllowedHere as error:
         assert error.status == 403
 

@@ -16,16 +16,18 @@ from isochrone.gateway.app import MODEL_ROUTE, ROUTES
 from isochrone.gateway.foresight import Foresight
 from isochrone.gateway.meter import Meter, Prediction
 from isochrone.gateway.metrics import Histogram, Metrics, gauges
+from isochrone.ledger import WriterStats
 from isochrone.places.place import Delta, Load, Prompted, Status
 from isochrone.predict import FORMS, Machine, ModelShape, ShapeCost
 from tests.predict.machine import PROFILE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "http.md").read_text()
+QUIET = WriterStats(0, 0, 0, 0, 0, "")
 LOADED = Status("ready", (), Load(num_blocks_free=1))
 
 
 def test_every_metric_is_documented() -> None:
-    page = Metrics().page(gauges(LOADED, num_in_flight=0, is_draining=False)).decode()
+    page = Metrics().page(gauges(LOADED, QUIET, num_in_flight=0, reserved_bytes=0, is_draining=False)).decode()
     names = {line.split()[2] for line in page.splitlines() if line.startswith("# TYPE")}
     assert {name for name in names if f"`{name}`" not in PAGE} == set() and len(names) > 14
 

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from isochrone import paths
 from isochrone.config import Settings
 from isochrone.engine.client import EngineClient
 from isochrone.engine.records import EngineSpec
@@ -66,7 +67,7 @@ def serve_model(
     place = Local(served, client, load_reader, created_at=int(path.stat().st_mtime))
     serving = Serving(
         host=settings.host, port=settings.port, api_key=settings.api_key, drain_s=settings.drain_s,
-        log_level=settings.log_level,
+        log_level=settings.log_level, ledger_path=paths.ledger_path(),
     )  # fmt: skip
     with ExitStack() as stack:
 

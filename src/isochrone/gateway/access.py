@@ -1,54 +1,104 @@
 """Who may ask, and as whom: one gate for every path, closed by default.
 
-With a key set, every path but `/health` and `/ready` needs it.  Without one the server listens on loopback only, and
-then it answers only requests that were meant for loopback: a page in a browser can be made to send requests here under
-another host's name (DNS rebinding), and those carry that name in `Host`, or their page in `Origin`.
+Every path but the three probes needs a key as soon as there is one: from `isochrone keys add`, or ISOCHRONE_API_KEY.
+Without any, the server listens on loopback only.  On loopback it answers only requests that were meant for it: a page
+in a browser can be made to send requests here under another host's name (DNS rebinding), and those carry that name in
+`Host`, their page in `Origin`, or say themselves that they come from elsewhere (`Sec-Fetch-Site`).
 """
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from isochrone.errors import BadConfig, NotAllowed
+from isochrone.ledger.keys import Key, Keyring, Scope, digest_of, tenant_of
 
-from .faults import NotAllowedHere
+from .faults import NotAllowedHere, ScopeMissing
 
 LOCAL_TENANT = "local"
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-OPEN_PATHS = frozenset({"/health", "/ready"})
+OPEN_PATHS = frozenset({"/health", "/ready", "/livez"})
+SCOPES: dict[str, Scope] = {"/metrics": "observe", "/version": "observe"}
+"""What a key must have been made for; `infer` everywhere else."""
 
 
 @dataclass(frozen=True, slots=True)
+class Caller:
+    """Whose request this is.  key  with the limits it was made with; None for a probe, loopback, the setting's key"""
+
+    tenant: str
+    key: Key | None = None
+
+
 class Access:
-    """The rule of one server.  api_key  None admits everyone who reaches loopback"""
+    """The rule of one server.
 
-    host: str
-    api_key: str | None = None
+    api_key  the one key of the settings, which may do everything
+    keyring  further keys, each a tenant of its own
 
-    def __post_init__(self) -> None:
-        if self.api_key is None and not is_loopback(self.host):
+    Once there was a key, one is needed until the server stops: revoking the last one opens nothing.
+    """
+
+    def __init__(self, host: str, api_key: str | None = None, keyring: Keyring | None = None) -> None:
+        self._is_local = is_loopback(host)
+        self._digest = None if api_key is None else digest_of(api_key.encode())
+        self._keyring = keyring
+        self._is_guarded = api_key is not None
+        if not self.is_guarded and not self._is_local:
             raise BadConfig(
-                f"Listening on {self.host} would answer anyone who reaches this machine, and no API key is set.",
-                fix="Set ISOCHRONE_API_KEY, or listen on 127.0.0.1.",
+                f"Listening on {host} would answer anyone who reaches this machine, and there is no API key.",
+                fix="Make one with `isochrone keys add NAME`, set ISOCHRONE_API_KEY, or listen on 127.0.0.1.",
             )
 
-    def tenant(self, path: str, headers: Mapping[bytes, bytes]) -> str:
-        """Whose request this is.  Raises NotAllowed or NotAllowedHere."""
-        if is_loopback(self.host):
-            _expect_local_names(headers)
-        if self.api_key is None or path in OPEN_PATHS:
-            return LOCAL_TENANT
-        given = headers.get(b"authorization", b"")
-        scheme, _, key = given.partition(b" ")
-        if scheme.lower() != b"bearer" or not key:
-            raise NotAllowed("This server needs an API key.", fix="Send it as `Authorization: Bearer KEY`.")
-        if not hmac.compare_digest(_digest(key.strip()), _digest(self.api_key.encode())):
-            raise NotAllowed("The API key is wrong.", fix="Send the key that the server was started with.")
-        return _digest(key.strip()).hex()[:16]
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a key is needed."""
+        if not self._is_guarded and self._keyring:
+            self._is_guarded = True
+        return self._is_guarded
+
+    def caller(self, path: str, headers: Mapping[bytes, bytes]) -> Caller:
+        """Whose request this is.  Raises NotAllowed, NotAllowedHere, ScopeMissing."""
+        if self._is_local:
+            _expect_meant_for_here(headers)
+        if path in OPEN_PATHS or not self.is_guarded:
+            return Caller(LOCAL_TENANT)
+        digest = digest_of(given_key(headers))
+        if self._digest is not None and hmac.compare_digest(digest, self._digest):
+            return Caller(tenant_of(digest))
+        key = self._keyring.find(digest) if self._keyring else None
+        if key is None:
+            raise NotAllowed(
+                "The API key is wrong, or was revoked.", fix="Send a live key; `isochrone keys add NAME` makes one."
+            )
+        scope = SCOPES.get(path, "infer")
+        if scope not in key.scopes:
+            raise ScopeMissing(
+                f"The key {key.name} was not made to {scope}.", fix=f"Use a key made with --scope {scope}."
+            )
+        return Caller(key.tenant, key)
+
+
+def given_key(headers: Mapping[bytes, bytes]) -> bytes:
+    """The key of a request: `Authorization: Bearer KEY` as OpenAI's clients send it, or Anthropic's `x-api-key`.
+
+    Raises NotAllowed when there is none, or two that differ.
+    """
+    scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
+    if scheme and scheme.lower() != b"bearer":
+        raise NotAllowed("The Authorization header is not of the kind Bearer.", fix=_SEND)
+    keys = {key for key in (bearer.strip(), headers.get(b"x-api-key", b"").strip()) if key}
+    if not keys:
+        raise NotAllowed("This server needs an API key.", fix=_SEND)
+    if len(keys) > 1:
+        raise NotAllowed("The Authorization and x-api-key headers hold different keys.", fix="Send one of them.")
+    return keys.pop()
+
+
+_SEND = "Send it as `Authorization: Bearer KEY` or as `x-api-key: KEY`."
 
 
 def is_loopback(host: str) -> bool:
@@ -57,14 +107,18 @@ def is_loopback(host: str) -> bool:
     return name in LOOPBACK_NAMES or name.startswith("127.") or name.endswith(".localhost")
 
 
-def _expect_local_names(headers: Mapping[bytes, bytes]) -> None:
+def _expect_meant_for_here(headers: Mapping[bytes, bytes]) -> None:
     for header in (b"host", b"origin"):
         value = headers.get(header, b"").decode("latin-1")
         if value and not is_loopback(_name(value, header)):
             raise NotAllowedHere(
                 f"The {header.decode()} header says {value[:80]!r}, but this server answers only for this machine.",
-                fix="Use http://127.0.0.1 or http://localhost. To serve others, bind their address and set an API key.",
+                fix="Use http://127.0.0.1 or http://localhost. To serve others, bind their address and make a key.",
             )
+    if headers.get(b"sec-fetch-site", b"").lower() == b"cross-site":
+        raise NotAllowedHere(
+            "A page of another site sent this request.", fix="Open the address in the browser itself, or use a client."
+        )
 
 
 def _name(value: str, header: bytes) -> str:
@@ -72,7 +126,3 @@ def _name(value: str, header: bytes) -> str:
         return urlsplit(value if header == b"origin" else f"//{value}").hostname or value
     except ValueError:
         return value
-
-
-def _digest(key: bytes) -> bytes:
-    return hashlib.sha256(key).digest()

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
-from isochrone.errors import IsochroneError, NotFound, Overloaded, Unreachable
-from isochrone.places.place import Model, Place
+import msgspec
 
-from . import openai_chat, openai_completions, operations, tokens
+from isochrone.errors import IsochroneError, NotFound, Overloaded, Unreachable
+from isochrone.ledger import Key, Ledger
+from isochrone.places.place import Load, Model, Place
+
+from . import openai_chat, openai_completions, openai_responses, openai_responses_stored, operations, tokens
 from .access import Access
 from .call import Call, ClientGone, Receive, Scope, Send
-from .faults import OPENAI, Dialect, MethodNotAllowed, ModelNotFound
+from .faults import OPENAI, Dialect, MethodNotAllowed, ModelNotFound, RateLimited
+from .guard import Guard
 from .limits import Limits
 from .logs import Log, describe
 from .meter import Meter, Predictor
 from .metrics import Metrics
+from .openai_responses_run import Runs
+from .rates import Rates
+from .trace import CURRENT, Trace
 
 log = Log("gateway")
 Handler: TypeAlias = "Callable[[Gateway, Call], Coroutine[Any, Any, None]]"
@@ -25,15 +33,23 @@ Handler: TypeAlias = "Callable[[Gateway, Call], Coroutine[Any, Any, None]]"
 ROUTES: dict[str, dict[str, Handler]] = {
     "/v1/chat/completions": {"POST": openai_chat.answer},
     "/v1/completions": {"POST": openai_completions.answer},
+    "/v1/responses": {"POST": openai_responses.answer},
+    "/v1/responses/input_tokens": {"POST": openai_responses.count},
     "/v1/models": {"GET": operations.models},
     "/tokenize": {"POST": tokens.tokenize},
     "/detokenize": {"POST": tokens.detokenize},
     "/health": {"GET": operations.health},
+    "/livez": {"GET": operations.health},
     "/ready": {"GET": operations.ready},
     "/version": {"GET": operations.version},
     "/metrics": {"GET": operations.metrics},
 }
 MODEL_ROUTE = "/v1/models/{id}"
+RESPONSE_ROUTES: dict[str, dict[str, Handler]] = {
+    "/v1/responses/{id}": {"GET": openai_responses_stored.retrieve, "DELETE": openai_responses_stored.remove},
+    "/v1/responses/{id}/cancel": {"POST": openai_responses_stored.cancel},
+    "/v1/responses/{id}/input_items": {"GET": openai_responses_stored.input_items},
+}
 DIALECTS: dict[str, Dialect] = {}
 """Beginning of a path -> how errors are said there; OpenAI's way elsewhere.  One line for each face."""
 
@@ -41,17 +57,23 @@ DIALECTS: dict[str, Dialect] = {}
 class Gateway:
     """What `serve` hands to the HTTP server.
 
-    place      where requests are answered
+    place      where requests are answered, behind the limits
+    access     who may ask
+    ledger     where what happened is kept, and what is to be kept
     predictor  expected latency, logged and counted beside what happened
     """
 
     def __init__(
-        self, place: Place, access: Access, *, limits: Limits | None = None, predictor: Predictor | None = None
-    ) -> None:
-        self.place, self.access, self.predictor = place, access, predictor
+        self, place: Place, access: Access, ledger: Ledger, *, limits: Limits | None = None,
+        predictor: Predictor | None = None,
+    ) -> None:  # fmt: skip
         self.limits = limits or Limits()
+        self.rates = Rates()
+        self.place = Guard(place, self.limits, self.rates)
+        self.access, self.ledger, self.predictor = access, ledger, predictor
         self.metrics = Metrics()
         self._in_flight: set[Call] = set()
+        self.runs = Runs()
         self.is_draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -77,10 +99,16 @@ class Gateway:
             await self._fail(call, IsochroneError("The server failed on this request.", fix=_report(call.id)))
         finally:
             self.metrics.requests.add(route=route, status=str(call.status or 499))
+            self._record(call, route)
 
     async def _answer(self, call: Call, methods: dict[str, Handler] | None) -> None:
-        call.expect_small_head()
-        call.tenant = self.access.tenant(call.path, call.headers)
+        call.expect_sane_head()
+        caller = self.access.caller(call.path, call.headers)
+        call.tenant = caller.tenant
+        with self._admitted(call, caller.key):
+            await self._route(call, methods)
+
+    async def _route(self, call: Call, methods: dict[str, Handler] | None) -> None:
         if methods is None:
             raise NotFound(f"There is nothing at {call.path[:80]}.", fix=f"Use one of {', '.join(ROUTES)}.")
         handler = methods.get("GET" if call.method == "HEAD" else call.method)
@@ -89,9 +117,26 @@ class Gateway:
             raise MethodNotAllowed(f"{call.path[:80]} does not take {call.method}.", fix=f"Use {allowed}.")
         await handler(self, call)
 
+    @contextmanager
+    def _admitted(self, call: Call, key: Key | None) -> Iterator[None]:
+        """Within what the key may use, which the answer's head says."""
+        if key is None:
+            yield
+            return
+        try:
+            self.rates.admit(key, call.arrived_at)
+        finally:
+            call.more_headers += self.rates.headers(key, call.arrived_at)
+        try:
+            yield
+        finally:
+            self.rates.release(key, time.monotonic())
+
     async def _fail(self, call: Call, error: IsochroneError) -> None:
         if error.status >= 500 and not isinstance(error, Overloaded):
             log.warning("request.refused", request=call.id, status=error.status, code=error.code)
+        if isinstance(error, RateLimited):
+            self.metrics.rate_limited.add()
         try:
             await call.fail(error)
         except ClientGone:
@@ -100,18 +145,40 @@ class Gateway:
     async def generate(self, call: Call, answer: Callable[[Meter], Coroutine[Any, Any, None]]) -> None:
         """Run an answer that takes a slot: counted, refused while draining, cancelled when the caller hangs up."""
         self._expect_room()
-        meter = Meter(self.metrics, call.arrived_at, self.place.status().load, self.predictor)
+        load = self.place.status().load
+        meter = Meter(self.metrics, call.arrived_at, load, self.predictor)
+        call.trace = trace = Trace(
+            call.arrived_at,
+            with_receipts=call.headers.get(b"isochrone-receipt", b"0") not in (b"", b"0"),
+            predict=lambda *counts: predict(self.predictor, counts, load),
+        )
+        token = CURRENT.set(trace)
         self._in_flight.add(call)
         self._idle.clear()
         try:
             await call.until_hang_up(answer(meter))
+        except IsochroneError as error:
+            call.code = error.code
+            raise
         finally:
+            CURRENT.reset(token)
             self._in_flight.discard(call)
             if not self._in_flight:
                 self._idle.set()
             facts = meter.close(time.monotonic())
             tell = log.info if "predicted_ttft_s" in facts else log.debug
             tell("request.done", request=call.id, status=call.status or 499, **facts)
+
+    def _record(self, call: Call, route: str) -> None:
+        """Hand what happened to the ledger, once the answer is over."""
+        if call.trace is None:
+            return
+        now, status = time.monotonic(), call.status or 499
+        self.ledger.timelines.record(
+            call.trace.timeline(id=call.id, owner=call.tenant, route=route, status=status, code=call.code, now=now)
+        )
+        for receipt in call.trace.receipts:
+            self.ledger.receipts.record(call.tenant, call.id, msgspec.json.encode(receipt))
 
     def _expect_room(self) -> None:
         if self.is_draining:
@@ -153,7 +220,19 @@ def find_route(path: str) -> tuple[str, dict[str, Handler] | None]:
         return path, ROUTES[path]
     if path.startswith("/v1/models/") and len(path) > len("/v1/models/"):
         return MODEL_ROUTE, {"GET": operations.model}
+    head, _, tail = path.removeprefix("/v1/responses/").partition("/")
+    route = "/v1/responses/{id}" + (f"/{tail}" if tail else "")
+    if path.startswith("/v1/responses/") and head and route in RESPONSE_ROUTES:
+        return route, RESPONSE_ROUTES[route]
     return "other", None
+
+
+def predict(predictor: Predictor | None, counts: tuple[int, int, int], load: Load) -> tuple[float, float] | None:
+    """(ttft_s, itl_s) of a request with so many prompt, cached and answer tokens; None without a predictor."""
+    if predictor is None:
+        return None
+    prediction = predictor.predict(*counts, load)
+    return prediction.ttft_s, prediction.itl_s
 
 
 def dialect_of(path: str) -> Dialect:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import re
 import time
 import uuid
@@ -48,6 +49,7 @@ class Call:
         self, scope: Scope, receive: Receive, send: Send, limits: Limits, dialect: Dialect = OPENAI
     ) -> None:
         self.path: str = scope["path"]
+        self.query: bytes = scope.get("query_string", b"")
         self.method: str = scope["method"]
         self._scope_headers: Headers = list(scope["headers"])
         self.headers: dict[bytes, bytes] = dict(self._scope_headers)
@@ -77,6 +79,13 @@ class Call:
                 f"The request's headers are larger than the {self._limits.head_bytes:,} bytes that this server takes.",
                 fix="Send fewer or shorter headers.",
             )
+
+    def detached(self) -> Call:
+        """The same request without its caller, for work that goes on after the answer: nobody hangs up, nobody reads."""
+        other = copy.copy(self)
+        other.status, other.trace, other.more_headers = 0, None, []
+        other._receive, other._send, other._work, other._abort_error = _never, _nowhere, None, None
+        return other
 
     async def body(self) -> bytes:
         """The whole body.  Raises TooLarge, TooSlow, WrongEncoding, ClientGone."""
@@ -202,3 +211,12 @@ class Call:
                 await self._send({"type": "http.response.body", "body": body, "more_body": more})
         except TimeoutError:
             raise ClientGone from None
+
+
+async def _never() -> MutableMapping[str, Any]:
+    await asyncio.Event().wait()
+    raise AssertionError("nobody sets it")
+
+
+async def _nowhere(message: MutableMapping[str, Any]) -> None:
+    """What is said to nobody is not said."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 
+from isochrone.ledger import WriterStats
 from isochrone.places.place import Status
 
 Labels = tuple[tuple[str, str], ...]
@@ -67,6 +68,7 @@ class Metrics:
     def __init__(self) -> None:
         self.requests = Counter("isochrone_requests_total", "Requests answered, by route and status.")
         self.hang_ups = Counter("isochrone_hang_ups_total", "Requests whose caller left before the answer's end.")
+        self.rate_limited = Counter("isochrone_rate_limited_total", "Requests refused by their key's limits.")
         self.prompt_tokens = Counter("isochrone_prompt_tokens_total", "Prompt tokens read.")
         self.cached_tokens = Counter("isochrone_prompt_tokens_cached_total", "Those taken from the prefix cache.")
         self.answer_tokens = Counter("isochrone_generation_tokens_total", "Tokens generated.")
@@ -80,7 +82,7 @@ class Metrics:
         self.ttft_error = Histogram(
             "isochrone_ttft_prediction_error_ratio", "Actual over predicted time to first token.", _RATIO
         )
-        for counter in (self.hang_ups, self.prompt_tokens, self.cached_tokens, self.answer_tokens):
+        for counter in (self.hang_ups, self.rate_limited, self.prompt_tokens, self.cached_tokens, self.answer_tokens):
             counter.add(0)
 
     def page(self, gauges: Mapping[str, tuple[str, float]]) -> bytes:
@@ -96,8 +98,10 @@ class Metrics:
         return ("\n".join(lines) + "\n").encode()
 
 
-def gauges(status: Status, *, num_in_flight: int, is_draining: bool) -> dict[str, tuple[str, float]]:
-    """The place's state as gauges."""
+def gauges(
+    status: Status, ledger: WriterStats, *, num_in_flight: int, reserved_bytes: int, is_draining: bool
+) -> dict[str, tuple[str, float]]:
+    """The place's and the ledger's state as gauges."""
     load = status.load
     num_blocks = load.num_blocks_free + load.num_blocks_cached + load.num_blocks_held
     blocks = "KV cache blocks: held by sequences, cached for reuse, free."
@@ -108,9 +112,19 @@ def gauges(status: Status, *, num_in_flight: int, is_draining: bool) -> dict[str
         'isochrone_kv_blocks{state="free"}': (blocks, load.num_blocks_free),
         'isochrone_kv_blocks{state="cached"}': (blocks, load.num_blocks_cached),
         'isochrone_kv_blocks{state="held"}': (blocks, load.num_blocks_held),
+        "isochrone_reserved_bytes": ("Memory that answers under way may come to need.", reserved_bytes),
+        "isochrone_ledger_queued": ("Writes that wait for the ledger's disk.", ledger.num_queued),
+        "isochrone_ledger_queued_bytes": ("Their size.", ledger.queued_bytes),
+        "isochrone_ledger_written": ("Writes committed since the start.", ledger.num_written),
+        "isochrone_ledger_refused": ("Writes refused since the start, because the queue was full.", ledger.num_refused),
+        "isochrone_ledger_failed": ("Writes that the tables refused since the start.", ledger.num_failed),
+        "isochrone_ledger_stuck": ("1 while the ledger is locked or its disk full.", bool(ledger.stuck_why)),
         "vllm:num_requests_waiting": ("Requests in the engine's queue.", load.num_waiting),
         "vllm:num_requests_running": ("Requests in the engine's batch.", load.num_running),
         "vllm:kv_cache_usage_perc": ("Share of the KV cache held, 0 to 1.", load.num_blocks_held / max(1, num_blocks)),
+        f'vllm:cache_config_info{{block_size="{load.num_block_tokens}",num_gpu_blocks="{num_blocks}"}}': (
+            "Tokens in a block of the KV cache, and how many blocks there are.", 1,
+        ),
     }
 
 

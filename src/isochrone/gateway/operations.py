@@ -1,7 +1,7 @@
 """What operators and routers ask: is it alive, does it take requests, what is it, how does it do.
 
-`/health` says that this process lives and answers, nothing else: restart it when this fails.  `/ready` says whether
-to send requests: 503 while the model loads, while the engine restarts, after it failed, and from SIGTERM on.
+`/health` and `/livez` say that this process lives and answers, nothing else: restart it when this fails.  `/ready` says
+whether to send requests: 503 while the model loads, while the engine restarts, after it failed, and from SIGTERM on.
 """
 
 from __future__ import annotations
@@ -36,7 +36,10 @@ async def version(gateway: Gateway, call: Call) -> None:
 
 
 async def metrics(gateway: Gateway, call: Call) -> None:
-    now = pages.gauges(gateway.place.status(), num_in_flight=gateway.num_in_flight, is_draining=gateway.is_draining)
+    now = pages.gauges(
+        gateway.place.status(), gateway.ledger.stats(), num_in_flight=gateway.num_in_flight,
+        reserved_bytes=gateway.place.reserved_bytes, is_draining=gateway.is_draining,
+    )  # fmt: skip
     await call.respond(gateway.metrics.page(now), kind=pages.CONTENT_TYPE)
 
 

@@ -11,11 +11,14 @@ import contextlib
 import errno
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from isochrone.errors import BadConfig
+from isochrone.errors import BadConfig, Overloaded
+from isochrone.ledger import Keyring, Ledger
 from isochrone.places.place import Place
 
 from .access import Access
@@ -27,15 +30,22 @@ if TYPE_CHECKING:
     from .meter import Predictor
 
 log = Log("gateway")
+KEYS_EVERY_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """How to serve.  drain_s  what running requests get to finish after the first SIGTERM"""
+    """How to serve.
+
+    api_key      one key that may do everything, beside those of the ledger
+    ledger_path  file of the ledger; None keeps one until the server stops
+    drain_s      what running requests get to finish after the first SIGTERM
+    """
 
     host: str = "127.0.0.1"
     port: int = 8400
     api_key: str | None = None
+    ledger_path: Path | None = None
     drain_s: float = 30.0
     log_level: str = "info"
     limits: Limits = field(default_factory=Limits)
@@ -62,10 +72,19 @@ def serve(
 
     Raises BadConfig when the address cannot be used, and what `place.start` raises when the model cannot be loaded.
     """
-    access = Access(serving.host, serving.api_key)
-    listener = bind(serving.host, serving.port)
-    with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(serve_on(listener, place, access, serving, predictor=predictor, on_listening=on_listening))
+    ledger = Ledger(serving.ledger_path)
+    ledger.open(time.monotonic())
+    try:
+        access = Access(serving.host, serving.api_key, ledger.keys)
+        listener = bind(serving.host, serving.port)
+        with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(
+                serve_on(
+                    listener, place, access, serving, ledger, predictor=predictor, on_listening=on_listening
+                )
+            )
+    finally:
+        ledger.close()
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -110,26 +129,29 @@ async def serve_on(
     place: Startable,
     access: Access,
     serving: Serving,
+    ledger: Ledger,
     *,
     predictor: Predictor | None = None,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
-    """`serve`, on a socket and a loop that exist."""
+    """`serve`, on a socket and a loop that exist, with a ledger that is open."""
     set_up(serving.log_level)
     starting = asyncio.ensure_future(place.start())
+    watching = asyncio.ensure_future(watch_keys(ledger.keys))
     await asyncio.sleep(0)  # the engine's process starts here, beside the imports below
     stopping = Stopping(serving.drain_s)
     try:
         with stopping.signals():
             if on_listening is not None:
                 on_listening(url_of(listener))
-            gateway, server = _server(place, access, serving, predictor)
+            gateway, server = _server(place, access, serving, ledger, predictor)
             stopping.attach(gateway, server, starting)
-            log.info("gateway.listening", url=url_of(listener))
+            log.info("gateway.listening", url=url_of(listener), needs_key=access.is_guarded)
             await server.serve(sockets=[listener])
     finally:
         starting.cancel()
-        await asyncio.gather(starting, return_exceptions=True)
+        watching.cancel()
+        await asyncio.gather(starting, watching, return_exceptions=True)
         await place.close()
     log.info("gateway.stopped")
     if not starting.cancelled():
@@ -142,14 +164,35 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _server(place: Place, access: Access, serving: Serving, predictor: Predictor | None) -> tuple[Gateway, Any]:
+async def watch_keys(keys: Keyring, every_s: float = KEYS_EVERY_S) -> None:
+    """Read the keys again and again, so that a new one opens and a revoked one closes within five seconds.
+
+    While they cannot be read, they stay as they were, which is said once.
+    """
+    was_read = True
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await keys.refresh(time.monotonic())
+            if not was_read:
+                log.warning("keys.read_again")
+            was_read = True
+        except Overloaded:
+            if was_read:
+                log.error("keys.unread", since_s=round(time.monotonic() - keys.refreshed_at, 1))
+            was_read = False
+
+
+def _server(
+    place: Place, access: Access, serving: Serving, ledger: Ledger, predictor: Predictor | None
+) -> tuple[Gateway, Any]:
     from uvicorn.config import Config
     from uvicorn.server import Server
 
     from .app import Gateway
     from .protocol import protocol_class
 
-    gateway = Gateway(place, access, limits=serving.limits, predictor=predictor)
+    gateway = Gateway(place, access, ledger, limits=serving.limits, predictor=predictor)
 
     class SignalFreeServer(Server):
         """Signals are ours: a drain must go on answering `/health` and `/ready`."""
