@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from isochrone.errors import BadRequest, ContextTooLong, Overloaded
+from isochrone.errors import BadRequest, CannotMeet, ContextTooLong, Overloaded
+from isochrone.units import format_duration
 
 from .records import EngineInfo, Submit
 
@@ -37,6 +38,29 @@ def expect_room(num_waiting: int, num_new: int, num_waiting_max: int, num_runnin
         f"{num_waiting} sequences wait already, of at most {num_waiting_max}; this request brings {num_new}.",
         fix=f"Ask again in {retry_after_s:.0f} s, or ask another place.",
         retry_after_s=retry_after_s,
+    )
+
+
+def too_late(predicted_s: float, budget_s: float) -> CannotMeet:
+    """The answer to who cannot begin in time, or only at the cost of somebody who was promised it."""
+    retry_after_s = min(max(predicted_s - budget_s, RETRY_S_MIN), RETRY_S_MAX)
+    return CannotMeet(
+        f"The first token would come after {format_duration(predicted_s)}, and the budget is "
+        f"{format_duration(budget_s)}.",
+        fix=f"Ask again in {retry_after_s:.0f} s, allow more time, shorten the prompt, or ask another place.",
+        retry_after_s=retry_after_s,
+        predicted_s=predicted_s,
+    )
+
+
+def itl_too_tight(itl_s: float, predicted_s: float, num_running: int) -> CannotMeet:
+    """The answer to who wants tokens faster than they can come beside those who run."""
+    return CannotMeet(
+        f"Beside the {num_running} answers that run a token would take {format_duration(predicted_s)}, and the budget "
+        f"is itl={format_duration(itl_s)}.",
+        fix="Allow more time between tokens, ask again when fewer answers run, or ask another place.",
+        retry_after_s=RETRY_S_MIN,
+        predicted_s=predicted_s,
     )
 
 

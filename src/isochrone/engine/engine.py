@@ -17,11 +17,15 @@ from collections.abc import Callable
 
 from isochrone.errors import IsochroneError
 from isochrone.runtime.step import Runtime, StepResult
+from isochrone.text.grammar import Tokens
 
 from .admission import draining, expect_room, expect_servable
+from .anteroom import Anteroom, Called, Guest
 from .batch import Work
 from .bounds import engine_info, step_limits
 from .failures import NUM_LOSSES_MAX, lost_too_often, not_finite, raised_alone
+from .grammar import GrammarState
+from .grammars import Grammars
 from .outcome import Outcome, read_rows
 from .records import (
     EngineLimits,
@@ -35,23 +39,30 @@ from .records import (
 )  # fmt: skip
 from .roster import Roster
 from .schedule import StepPlan, plan_step
-from .sequence import Sequence
+from .sequence import Sequence, Taken
+from .timekeeper import Timekeeper
 
 
 class Engine:
     """Serves requests on one runtime.  Used by one thread.
 
     clock  the monotonic clock that stamps what a step gave; `step` itself is told the time
+    load_tokens  reads the model's tokenizer, called in a thread when the first grammar comes; None: grammars are refused
     """
 
     def __init__(
-        self, runtime: Runtime, limits: EngineLimits | None = None, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+        self, runtime: Runtime, limits: EngineLimits | None = None, *, clock: Callable[[], float] = time.monotonic,
+        load_tokens: Callable[[], Tokens] | None = None,
+    ) -> None:  # fmt: skip
         limits = limits or EngineLimits()
         self._runtime, self._clock = runtime, clock
         self._limits, self._num_waiting_max = step_limits(runtime.info, limits), limits.num_waiting_max
         self.info = engine_info(runtime.info, self._limits)
-        self.roster = Roster(runtime.info, self._limits.num_running_max)
+        self.roster = Roster(runtime.info, self._limits.num_running_max, limits.policy)
+        self.time = Timekeeper(self._limits, limits.policy)
+        self._forces = limits.forces
+        self._grammars = Grammars(load_tokens, self.info.vocab_size)
+        self._anteroom = Anteroom(self._grammars)
         self._suspects: deque[Sequence] = deque()  # of a step that raised: tried alone
         self._outcome = Outcome()
         self._totals: Counter[str] = Counter()
@@ -61,13 +72,13 @@ class Engine:
     @property
     def has_work(self) -> bool:
         """Whether the next step has anything to do or to say."""
-        return bool(self.roster.sequences) or self._outcome.has_news
+        return bool(self.roster.sequences) or bool(self._anteroom.guests) or self._outcome.has_news
 
     @property
     def stats(self) -> EngineStats:
         roster, pool = self.roster, self.roster.cache.pool
         return EngineStats(
-            num_waiting=len(roster.waiting),
+            num_waiting=len(roster.waiting) + len(self._anteroom.guests),
             num_running=len(roster.running),
             num_pages=pool.num_pages,
             num_pages_free=pool.num_free,
@@ -81,23 +92,51 @@ class Engine:
     def submit(self, submit: Submit) -> None:
         """Take a request; if it cannot be served, the next step's output refuses it."""
         roster = self.roster
-        assert submit.id not in roster.requests, f"request {submit.id} is in the engine already"
+        is_new = submit.id not in roster.requests and submit.id not in self._anteroom.guests
+        assert is_new, f"request {submit.id} is in the engine already"
         try:
             if self._is_draining:
                 raise draining()
             num_answer_max = expect_servable(submit, self.info)
             num_new = len(submit.resume) or submit.sampling.n
-            expect_room(len(roster.waiting), num_new, self._num_waiting_max, len(roster.running), self._service_s)
+            num_waiting = len(roster.waiting) + len(self._anteroom.guests)
+            expect_room(num_waiting, num_new, self._num_waiting_max, len(roster.running), self._service_s)
         except IsochroneError as error:
             self._refuse(submit.id, error)
             return
-        request = roster.add(with_seed(submit), num_answer_max)
-        for sequence in list(request.samples.values()) if submit.resume else ():
-            if 0 < num_answer_max <= sequence.num_answer:  # all but its end had been delivered
-                self._finish(sequence, "length", self._clock())
+        if submit.grammar is None:
+            self._enter(Guest(with_seed(submit), num_answer_max), {})
+        elif (called := self._anteroom.enter(with_seed(submit), num_answer_max)) is not None:
+            self._let_in(called)
+
+    def _let_in(self, called: Called) -> None:
+        if called.error is not None:
+            self._refuse(called.guest.submit.id, called.error)
+        else:
+            self._enter(called.guest, called.states)
+
+    def _enter(self, guest: Guest, states: dict[int, GrammarState]) -> None:
+        roster, submit, num_answer_max = self.roster, guest.submit, guest.num_answer_max
+        request = roster.add(submit, num_answer_max)
+        try:
+            request.predicted_s = None if submit.resume else self.time.expect_timely(request, roster, self._clock())
+        except IsochroneError as error:
+            roster.drop(request)
+            self._refuse(submit.id, error)
+            return
+        for sample in guest.cancelled:
+            roster.remove(request.samples[sample])
+        for sequence in list(request.samples.values()) if submit.resume or states else ():
+            state = states.get(sequence.sample)
+            reason = sequence.follow(state, forces=self._forces) if state is not None else None
+            if reason is None and 0 < num_answer_max <= sequence.num_answer:  # all but its end had been delivered
+                reason = "length"
+            if reason is not None:
+                self._finish(sequence, reason, self._clock())
 
     def cancel(self, id: int, sample: int | None = None) -> None:
         """Give the slot and pages of a request (or of one sample of it) back at once.  Unknown ids are over already."""
+        self._totals["num_cancelled_total"] += self._anteroom.cancel(id, sample)
         request = self.roster.requests.get(id)
         if request is None:
             return
@@ -112,9 +151,13 @@ class Engine:
     def step(self, now: float) -> StepOutput:
         """Plan, run and absorb one step.  now: the instant it begins, on the clock of the requests' deadlines."""
         roster = self.roster
+        if self._anteroom.guests:
+            for called in self._anteroom.call(now, is_idle=not roster.sequences and not self._outcome.has_news):
+                self._let_in(called)
         if roster.sequences:
+            self._totals["num_deferred_total"] += self.time.give_up(roster, now)
             waiting, running = roster.survey(now) if roster.waiting else [], roster.review()
-            plan = plan_step(running, waiting, self._limits, roster.cache.pool.num_available, now)
+            plan = plan_step(running, waiting, self._limits, roster.cache.pool.num_available, now, self.time.pace)
             self._act(plan, now)
             decoding = [roster.sequences[id] for id in plan.decode]
             works = [self._work(roster.sequences[chunk.id], chunk.num_tokens) for chunk in plan.prefill]
@@ -128,7 +171,7 @@ class Engine:
     # Before the step.
 
     def _act(self, plan: StepPlan, now: float) -> None:
-        roster, page_tokens = self.roster, self._limits.page_tokens
+        roster = self.roster
         for id in plan.expire:
             if id in roster.sequences:  # it may have left with a sibling
                 self._expire(roster.sequences[id], now)
@@ -139,9 +182,16 @@ class Engine:
         for id in plan.admit:
             self._admit(roster.sequences[id], now)
         for id in plan.decode:
-            standing = roster.sequences[id].standing
-            if standing.num_computed == standing.num_pages * page_tokens:
-                roster.grow(roster.sequences[id])
+            self._cover(roster.sequences[id], 1)
+        for chunk in plan.prefill:
+            self._cover(roster.sequences[chunk.id], chunk.num_tokens)
+
+    def _cover(self, sequence: Sequence, num_tokens: int) -> None:
+        """Pages for its next tokens, which the plan has counted."""
+        standing = sequence.standing
+        end = min(standing.num_computed + num_tokens, standing.num_tokens)
+        while standing.num_pages * self._limits.page_tokens < end:
+            self.roster.grow(sequence)
 
     def _admit(self, sequence: Sequence, now: float) -> None:
         self.roster.admit(sequence)
@@ -168,24 +218,53 @@ class Engine:
     # The step.
 
     def _run(self, decoding: list[Sequence], works: list[Work]) -> None:
-        is_plain = not works and all(s.num_answer_max for s in decoding)
+        is_plain = not works and all(s.num_answer_max and s.grammar is None for s in decoding)
         if not is_plain:
-            works = [self._work(s, 1) for s in decoding] + works
-        begin = time.perf_counter()
+            works = self._masked([self._work(s, 1) for s in decoding] + works)
+            if not works:
+                return
+        begin = self._clock()
         try:
             batch = self.roster.tables.decode(decoding) if is_plain else self.roster.tables.mixed(works)
             result = self._runtime.step(batch)
         except Exception as error:  # a fault ends at a request: find whose it is
             self._suspect(decoding if is_plain else [work.sequence for work in works], error)
             return
-        self._step_s = time.perf_counter() - begin
+        self._step_s = self._clock() - begin
+        self.time.learn_step(batch, self._step_s)
         self._totals["num_steps_total"] += 1
         self._totals["num_decode_tokens_total"] += len(decoding)
         if is_plain and not result.failed and not result.lost and result.finite.all():
             self._absorb_decode(decoding, result)
         else:
-            self._totals["num_prefill_tokens_total"] += len(batch.token_ids) - len(decoding)
+            num_drafts = sum(len(work.drafts) for work in works)
+            self._totals["num_prefill_tokens_total"] += len(batch.token_ids) - len(decoding) - num_drafts
             self._absorb(works or [Work(s, 1) for s in decoding], result)
+
+    def _masked(self, works: list[Work]) -> list[Work]:
+        """With the masks of their grammars, and what these force among rows that are drawn; without who fails here."""
+        num_tokens_left = self._limits.num_step_tokens - sum(work.num_tokens for work in works)
+        num_rows_left = self._limits.num_rows_max - sum(work.num_rows for work in works)
+        out = []
+        for work in works:
+            sequence = work.sequence
+            if work.draws and sequence.grammar is not None:
+                num_max = max(0, min(num_tokens_left, num_rows_left, sequence.num_guessable(), self._num_paged(work)))
+                try:
+                    walk = sequence.grammar.walk(work.drafts, num_max, forces=self._forces)
+                except IsochroneError as error:
+                    self._fail(sequence, error)
+                    continue
+                num_tokens_left -= len(walk.tokens)
+                num_rows_left -= len(walk.tokens)
+                work.drafts, work.masks = walk.tokens, walk.masks
+            out.append(work)
+        return [work for work in out if work.sequence.slot >= 0]  # others may have left with a sibling
+
+    def _num_paged(self, work: Work) -> int:
+        """Positions after its tokens that have a page."""
+        standing = work.sequence.standing
+        return standing.num_pages * self._limits.page_tokens - standing.num_computed - work.num_tokens
 
     def _suspect(self, sequences: list[Sequence], error: Exception) -> None:
         if len(sequences) > 1:
@@ -215,38 +294,64 @@ class Engine:
             first_row, row = row, row + work.num_rows
             if work.sequence.slot < 0:
                 continue  # lost, or gone with a sibling
-            if at in result.failed or not result.finite[first_row:row].all():
+            if at in result.failed and work.drafts:
+                work.sequence.is_guessed = False  # it may have been a guess: the step is repeated without any
+            elif at in result.failed or not result.finite[first_row : first_row + work.num_rows_read(result, first_row)].all():
                 self._fail(work.sequence, not_finite())
             else:
                 self._absorb_work(work, first_row, result, now)
 
     def _absorb_work(self, work: Work, first_row: int, result: StepResult, now: float) -> None:
-        sequence, standing = work.sequence, work.sequence.standing
-        standing.num_computed += work.num_tokens
+        sequence, standing, row = work.sequence, work.sequence.standing, first_row + work.num_scores
+        taken = Taken([], 0)
+        if work.draws:
+            try:
+                taken = sequence.take(result.tokens[row : row + work.num_draws].tolist(), work.drafts)
+            except IsochroneError as error:  # its grammar costs too much here
+                self._fail(sequence, error)
+                return
+        standing.num_computed += work.num_tokens + taken.num_accepted
         self.roster.register(sequence)
         if work.num_scores:
             self._outcome.score(sequence, read_rows(sequence, result, first_row, first_row + work.num_scores))
             sequence.num_scored += work.num_scores
             standing.needs_rows = sequence.num_scored < sequence.num_scores
         if work.draws:
-            row = first_row + work.num_scores
-            self._push(sequence, int(result.tokens[row]), row, result, now)
+            self._tell(work, taken, row, result, now)
         elif standing.num_computed == standing.num_tokens:
             self._finish(sequence, "length", now)
         if sequence.slot >= 0 and standing.num_tokens - standing.num_computed == 1:
             self.roster.tables.set_next(sequence)
 
+    def _tell(self, work: Work, taken: Taken, row: int, result: StepResult, now: float) -> None:
+        """What was drawn from this row on joined the answer or ended it."""
+        sequence = work.sequence
+        self._begin(sequence, now)
+        sequence.num_drafted += len(work.drafts)
+        sequence.num_accepted += taken.num_accepted
+        self._totals["num_drafted_total"] += len(work.drafts)
+        self._totals["num_accepted_total"] += taken.num_accepted
+        timing = None if taken.reason is None else sequence.timing(now)
+        self._outcome.tokens(sequence, taken, result, row, timing)
+        if taken.reason is not None:
+            self._end(sequence, now)
+
     def _push(self, sequence: Sequence, token: int, row: int, result: StepResult, now: float) -> None:
         """The token drawn at this row joins the answer or ends it."""
         reason = sequence.push(token)
-        if not sequence.first_token_at:
-            sequence.first_token_at = now
-            self.roster.begin(sequence)
+        self._begin(sequence, now)
         if reason is None:
             self._outcome.token(sequence, token, result, row)
         else:
             self._outcome.token(sequence, token, result, row, reason, sequence.timing(now))
             self._end(sequence, now)
+
+    def _begin(self, sequence: Sequence, now: float) -> None:
+        sequence.standing.has_begun = True
+        if not sequence.first_token_at:
+            sequence.first_token_at = now
+            self.time.learn_first_token(sequence, now)
+            self.roster.begin(sequence)
 
     def _replay(self, lost: list[Sequence]) -> None:
         """The runtime lost these sequences' cache, and so that of all who share a page with them."""
@@ -290,6 +395,8 @@ class Engine:
 
     def _end(self, sequence: Sequence, now: float) -> None:
         self._totals["num_finished_total"] += 1
+        self._totals["num_forced_total"] += sequence.num_forced
+        self.time.learn_answer(sequence)
         if sequence.admitted_at:
             self._service_s += 0.1 * (now - sequence.admitted_at - self._service_s)
         self.roster.remove(sequence)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from bisect import insort
 
 from isochrone.runtime.step import RuntimeInfo
 
 from .batch import BatchTables
 from .cache import KVCache
-from .records import Submit
+from .records import Policy, Submit
 from .schedule import Standing, rank
 from .sequence import Request, Sequence, order_at
 
@@ -19,7 +20,8 @@ class Roster:
     A running sequence has a slot and pages; a waiting one has neither.
     """
 
-    def __init__(self, info: RuntimeInfo, num_running_max: int) -> None:
+    def __init__(self, info: RuntimeInfo, num_running_max: int, policy: Policy = "budget") -> None:
+        self._policy = policy
         self.cache = KVCache(info)
         self.tables = BatchTables(info, num_running_max)
         self.requests: dict[int, Request] = {}
@@ -36,6 +38,7 @@ class Roster:
         for sample in begun or range(submit.sampling.n):
             self._num_numbered += 1
             sequence = Sequence.start(request, sample, self._num_numbered, begun.get(sample, []), num_answer_max)
+            self._date(sequence)
             sequence.standing.is_held_back = request.leader is not None
             request.leader = request.leader or sequence
             request.samples[sample] = sequence
@@ -86,10 +89,19 @@ class Roster:
             request.leader = None
             for sibling in request.samples.values():
                 sibling.standing.is_held_back = False
+        sequence.standing.due_at = math.inf
+        if self._policy == "fcfs":
+            return
         deadline_at = order_at(request.submit, has_begun=True)
         if deadline_at != sequence.standing.order_at:
             sequence.standing.order_at = deadline_at
             self.running.sort(key=_rank)
+
+    def put_off(self, sequence: Sequence) -> None:
+        """Its first token comes too late whatever is done: from now on it ranks as if it had stated none."""
+        sequence.standing.due_at = math.inf
+        sequence.standing.order_at = order_at(sequence.request.submit, has_begun=True)
+        (self.running if sequence.slot >= 0 else self.waiting).sort(key=_rank)
 
     def requeue(self, sequence: Sequence, *, trusted: bool = True) -> None:
         """From the batch back into the queue; it will be computed again."""
@@ -113,6 +125,15 @@ class Roster:
         """All that is left of a request out of the engine."""
         for sequence in list(request.samples.values()):
             self.remove(sequence)
+
+    def _date(self, sequence: Sequence) -> None:
+        """What was stated of its times, for those who plan."""
+        submit, standing = sequence.request.submit, sequence.standing
+        standing.itl_s = math.inf if submit.itl_s is None else submit.itl_s
+        if not sequence.request.has_begun and (submit.ttft_at is not None or submit.total_at is not None):
+            standing.due_at = submit.order_at
+        if self._policy == "fcfs":
+            standing.order_at = submit.arrived_at
 
     def _leave(self, sequence: Sequence, trusted: bool) -> None:
         self.running.remove(sequence)

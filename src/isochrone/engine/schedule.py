@@ -17,6 +17,10 @@ from dataclasses import dataclass
 from heapq import merge
 from itertools import chain
 
+from isochrone.predict.pace import Pace, StepLoad
+
+from .chunking import Prompt, Streams, idle_room, prompt_room
+
 
 @dataclass(slots=True)
 class Standing:
@@ -24,6 +28,9 @@ class Standing:
 
     id                 its number, unique in the engine
     order_at           deadline that ranks it, instant;  total_at: instant it must end at, infinite when undated
+    due_at             instant its first token is owed at; infinite when nothing was stated, when it has come, and when
+                       it was given up for the sake of others
+    itl_s              seconds between tokens that were stated, infinite when none were
     num_tokens         known tokens, prompt and answer
     num_computed       of these, in the cache (waiting: what the prefix tree would give it)
     num_pages          pages it holds;  num_pages_private: those that it alone holds (kept only when memory is short)
@@ -38,6 +45,8 @@ class Standing:
     arrived_at: float
     num_tokens: int
     total_at: float = math.inf
+    due_at: float = math.inf
+    itl_s: float = math.inf
     num_computed: int = 0
     num_pages: int = 0
     num_pages_private: int = 0
@@ -92,9 +101,13 @@ class StepPlan:
 
 
 def plan_step(
-    running: Sequence[Standing], waiting: Sequence[Standing], limits: Limits, num_pages_available: int, now: float
-) -> StepPlan:
-    """Fill the next step.  Both are sorted by rank; pages of those who leave here are counted in the next step."""
+    running: Sequence[Standing], waiting: Sequence[Standing], limits: Limits, num_pages_available: int, now: float,
+    pace: Pace | None = None,
+) -> StepPlan:  # fmt: skip
+    """Fill the next step.  Both are sorted by rank; pages of those who leave here are counted in the next step.
+
+    pace  what steps take, where it is known: it sizes the chunks of prompts, below the bounds of the limits
+    """
     expire = [s.id for s in running if s.total_at <= now]
     expire += [s.id for s in waiting if s.total_at <= now]
     alive = [s for s in running if s.total_at > now] if expire else list(running)
@@ -103,7 +116,8 @@ def plan_step(
     if not candidates and len(decode) == len(alive):
         return StepPlan(tuple(expire), tuple(preempt), (), tuple(decode), ())
     num_running = len(running) - len(preempt)  # the expired give their slots to the next step
-    admit, prefill = _plan_prefill(alive, candidates, limits, len(decode), num_running, num_pages_left, grown)
+    room = _room(alive, candidates, set(decode), limits, now, pace)
+    admit, prefill = _plan_prefill(alive, candidates, limits, len(decode), room, num_running, num_pages_left, grown)
     return StepPlan(tuple(expire), tuple(preempt), tuple(admit), tuple(decode), tuple(prefill))
 
 
@@ -134,9 +148,28 @@ def _plan_decode(
     return decode, grown, preempt, num_pages_left
 
 
+def _room(
+    alive: Sequence[Standing], waiting: Sequence[Standing], decode: set[int], limits: Limits, now: float,
+    pace: Pace | None,
+) -> int:  # fmt: skip
+    """Tokens that may join those who decode: what the limits leave, and what these can bear."""
+    num_max = (limits.num_mixed_tokens if decode else limits.num_step_tokens) - len(decode)
+    if pace is None or not pace.is_known:
+        return num_max
+    prefilling = [s for s in alive if s.num_left > 1]
+    prompts = [Prompt(s.num_computed, s.num_left, s.due_at) for s in merge(prefilling, waiting, key=rank)]
+    if not decode:
+        return min(num_max, idle_room(prompts, pace))
+    streams = [s for s in alive if s.id in decode]
+    load = StepLoad(len(streams), len(streams), sum(s.num_tokens for s in streams))
+    itl_s = min(s.itl_s for s in streams)
+    has_unstated = any(s.itl_s == math.inf for s in streams)
+    return min(num_max, prompt_room(Streams(load, itl_s, has_unstated), prompts, pace, now))
+
+
 def _plan_prefill(
-    alive: Sequence[Standing], waiting: Sequence[Standing], limits: Limits, num_decode: int, num_running: int,
-    num_pages_left: int, grown: set[int],
+    alive: Sequence[Standing], waiting: Sequence[Standing], limits: Limits, num_decode: int, num_tokens_left: int,
+    num_running: int, num_pages_left: int, grown: set[int],
 ) -> tuple[list[int], list[Chunk]]:  # fmt: skip
     """Forced tokens, then prompts by rank; the first waiting sequence that cannot be taken closes the door behind it.
 
@@ -144,7 +177,6 @@ def _plan_prefill(
     """
     admit: list[int] = []
     prefill: list[Chunk] = []
-    num_tokens_left = (limits.num_mixed_tokens if num_decode else limits.num_step_tokens) - num_decode
     num_rows_left = limits.num_rows_max - num_decode
     is_open = True
     prefilling = [s for s in alive if s.num_left > 1]
