@@ -13,9 +13,10 @@ from isochrone.budget import Deadline
 from isochrone.engine import records
 from isochrone.errors import DeadlineExceeded, IsochroneError, Unreachable
 
+from .accounts import Accounts
 from .answer import AnswerText, score
 from .place import Chat, Delta, Load, Model, Price, Prompt, Prompted, Request, Scored, Status
-from .reader import Reader, num_chars
+from .reader import Read, Reader, num_chars
 from .submitting import expect_known, to_submit
 
 NUM_CHARS_INLINE = 2_000
@@ -61,6 +62,7 @@ class Local:
     model       its public id
     load_reader reads tokenizer and template; called once, in a thread, while the engine loads the weights
     created_at  Unix time of its file, seconds
+    model_hash  of its file, for receipts
     grace_s     how long past a stated deadline the engine, which enforces it, is waited for before it counts as hung
     """
 
@@ -72,8 +74,9 @@ class Local:
         *,
         created_at: int = 0,
         grace_s: float = GRACE_S,
+        model_hash: str = "",
     ) -> None:
-        self._model, self._created_at = model, created_at
+        self._model, self._created_at, self._model_hash = model, created_at, model_hash
         self._grace_s = grace_s
         self._engine, self._load_reader = engine, load_reader
         self._reader: Reader | None = None
@@ -124,6 +127,7 @@ class Local:
             num_blocks_cached=stats.num_pages_cached,
             num_blocks_held=stats.num_pages_held,
             num_restarts=self._engine.num_restarts,
+            num_block_tokens=self._info.page_tokens if self._info else 0,
         )
         context = self._info.num_sequence_tokens_max if self._info else None
         models = (Model(self._model, context, self._created_at),)
@@ -136,7 +140,7 @@ class Local:
 
     async def tokenize(self, prompt: Prompt) -> list[int]:
         reader, _ = await self._loaded(None)
-        return await self._ids(reader, prompt)
+        return (await self._read(reader, prompt)).ids
 
     async def detokenize(self, ids: list[int]) -> str:
         reader, _ = await self._loaded(None)
@@ -146,16 +150,11 @@ class Local:
     async def complete(self, request: Request, deadline: Deadline) -> AsyncGenerator[Prompted | Delta, None]:
         """See `Place.complete`."""
         reader, info = await self._loaded(deadline if request.dated else None)
-        ids = await self._ids(reader, request.prompt)
-        submit = to_submit(request, ids, deadline, info, reader)
-        answers = [
-            AnswerText(
-                reader.tokenizer, index, request.stops,
-                continuing=not isinstance(request.prompt, Chat), with_scores=request.num_top is not None,
-            )
-            for index in range(request.n)
-        ]  # fmt: skip
-        prompt = _PromptScores(reader, request, ids)
+        read = await self._read(reader, request.prompt)
+        submit = to_submit(request, read, deadline, info, reader)
+        answers = [_answer(index, request, read, reader) for index in range(request.n)]
+        accounts = Accounts(request, submit, info, self._model_hash)
+        prompt = _PromptScores(reader, request, read.ids)
         early: list[records.Delta] = []  # of answers that began before the prompt's last score came
         async with aclosing(self._engine.submit(submit)) as steps:
             async for step in _until(steps, deadline.total_at + self._grace_s if request.dated else None):
@@ -169,7 +168,7 @@ class Local:
                     answer = answers[step.sample]
                     if answer.is_done or not (step.token_ids or step.finish_reason):
                         continue
-                    delta = answer.push(step)
+                    delta = accounts.settle(step, answer.push(step))
                     if delta.finish_reason and not step.finish_reason:
                         self._engine.cancel(submit, step.sample)  # a stop string: the engine knows only tokens
                     yield delta
@@ -196,13 +195,26 @@ class Local:
             raise Unreachable("The model is not loaded.", fix="Start the server again, and see its log.")
         return self._reader, self._info
 
-    async def _ids(self, reader: Reader, prompt: Prompt) -> list[int]:
+    async def _read(self, reader: Reader, prompt: Prompt) -> Read:
         if num_chars(prompt) <= NUM_CHARS_INLINE:
-            return reader.ids(prompt)
-        return await self._run_aside(lambda: reader.ids(prompt))
+            return reader.read(prompt)
+        return await self._run_aside(lambda: reader.read(prompt))
 
     async def _run_aside(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._aside, work)
+
+
+def _answer(index: int, request: Request, read: Read, reader: Reader) -> AnswerText:
+    return AnswerText(
+        reader.tokenizer,
+        index,
+        request.stops,
+        continuing=not isinstance(request.prompt, Chat),
+        with_scores=request.num_top is not None,
+        parser=reader.parser(request, read),
+        shown_ids=reader.shown_ids if isinstance(request.prompt, Chat) else frozenset(),
+        id_chars=reader.dialect.tools.id_chars,
+    )
 
 
 class _PromptScores:

@@ -217,9 +217,9 @@ class Delta(Struct, frozen=True):
     num_tokens     tokens drawn for it, those whose text is still held back included
     finish_reason  set on an answer's last delta
     num_cached     on an answer's last delta: tokens of its prompt that the prefix cache had
-    reasoning      what the model thought, where it is told apart from its answer
+    reasoning      what the model thought, where it is told apart from its answer;  num_reasoning: tokens of it
     tool_calls     what calls of tools gained
-    ended_by       on the last delta: "deadline" when that cut the answer
+    ended_by       on the last delta: "deadline" when that cut the answer;  stopped_by: the stop string that ended it
     timing, receipt  on the last delta
     """
 
@@ -232,8 +232,10 @@ class Delta(Struct, frozen=True):
     reasoning: str = ""
     tool_calls: tuple[ToolDelta, ...] = ()
     ended_by: Literal["deadline"] | None = None
+    stopped_by: str | None = None
     timing: Timing | None = None
     receipt: Receipt | None = None
+    num_reasoning: int = 0
 
 
 class Model(Struct, frozen=True):
@@ -250,7 +252,10 @@ class Model(Struct, frozen=True):
 
 
 class Load(Struct, frozen=True):
-    """How busy a place is.  Blocks are of the KV cache; `held` belong to running sequences, `cached` can be evicted."""
+    """How busy a place is.  Blocks are of the KV cache; `held` belong to running sequences, `cached` can be evicted.
+
+    num_block_tokens  positions in a block; 0 until the place knows
+    """
 
     num_waiting: int = 0
     num_running: int = 0
@@ -258,6 +263,7 @@ class Load(Struct, frozen=True):
     num_blocks_cached: int = 0
     num_blocks_held: int = 0
     num_restarts: int = 0
+    num_block_tokens: int = 0
 
 
 class Status(Struct, frozen=True):

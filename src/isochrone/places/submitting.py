@@ -7,20 +7,21 @@ from isochrone.engine import records
 from isochrone.errors import BadRequest, ContextTooLong
 
 from .place import Chat, Request
-from .reader import Reader
+from .reader import Read, Reader
 
 
 def to_submit(
-    request: Request, ids: list[int], deadline: Deadline, info: records.EngineInfo, reader: Reader
+    request: Request, read: Read, deadline: Deadline, info: records.EngineInfo, reader: Reader
 ) -> records.Submit:
-    """The request in the engine's words.  Raises BadRequest and ContextTooLong."""
+    """The request in the engine's words, its seed fixed.  Raises BadRequest and ContextTooLong."""
+    ids = read.ids
     _expect_fitting(request, len(ids), info.num_sequence_tokens_max)
     if not isinstance(request.prompt, Chat):
         expect_known(ids, info.vocab_size, "prompt")
     sampling = request.sampling
     expect_known(list(sampling.logit_bias), info.vocab_size, "logit_bias")
     expect_known(list(request.stop_token_ids), info.vocab_size, "stop_token_ids")
-    return records.Submit(
+    submit = records.Submit(
         prompt_ids=ids,
         sampling=records.SamplingParams(
             temperature=sampling.temperature,
@@ -40,12 +41,17 @@ def to_submit(
         ),
         tenant=request.tenant,
         max_tokens=request.max_tokens,
-        eos_ids=reader.tokenizer.eos_ids,
+        eos_ids=reader.end_ids(request),
         arrived_at=deadline.arrived_at,
         ttft_at=deadline.ttft_at,
         total_at=deadline.total_at if request.dated else None,
         echo_logprobs=request.echo and request.num_top is not None,
+        itl_s=deadline.itl_s,
+        grammar=reader.grammar(request, read),
+        drafts=request.drafts,
+        pin_s=request.pin_s,
     )
+    return records.with_seed(submit)
 
 
 def _expect_fitting(request: Request, num_prompt: int, num_max: int) -> None:

@@ -29,6 +29,11 @@ class StopStrings:
         self._held = ""
         self.hit: str | None = None
 
+    @property
+    def num_held(self) -> int:
+        """Characters that may yet be part of a stop string."""
+        return len(self._held)
+
     def push(self, text: str) -> tuple[str, bool]:
         """(what can be shown now, whether a stop string was found). After a find, nothing more is shown."""
         if self.hit is not None:

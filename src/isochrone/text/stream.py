@@ -15,15 +15,22 @@ _UTF8 = codecs.getincrementaldecoder("utf-8")
 class StreamDecoder:
     """Each token is looked at once. However the ids are split over calls, the texts together are the same.
 
-    skip_special   leave control tokens out
+    skip_special   leave control tokens out, but for those in shown_ids, which are spelled out
     continuing     the ids go on after a prompt, so their first word keeps the space before it
     """
 
-    __slots__ = ("_at_start", "_skip_special", "_tokenizer", "_utf8")
+    __slots__ = ("_at_start", "_shown_ids", "_skip_special", "_tokenizer", "_utf8")
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special: bool = True, continuing: bool = False) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        *,
+        skip_special: bool = True,
+        continuing: bool = False,
+        shown_ids: frozenset[int] = frozenset(),
+    ) -> None:
         self._tokenizer = tokenizer
-        self._skip_special = skip_special
+        self._skip_special, self._shown_ids = skip_special, shown_ids
         self._at_start = not continuing
         self._utf8 = _UTF8("replace")
 
@@ -36,6 +43,8 @@ class StreamDecoder:
         return self._utf8.decode(b"", final=True)
 
     def _bytes(self, id: int) -> bytes:
+        if id in self._shown_ids:
+            return (self._tokenizer.id_to_token(id) or "").encode()
         if self._skip_special and self._tokenizer.is_special(id):
             return b""
         piece = self._tokenizer.piece(id)
