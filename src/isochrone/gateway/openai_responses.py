@@ -142,7 +142,7 @@ async def _streamed(
     gateway.runs.add(run)
     try:
         closing = await run.write(gateway.place.complete(request, deadline), meter, emit)
-        _keep(shelf, asked, run.draft)
+        await _keep(shelf, asked, run.draft)
     finally:
         gateway.runs.remove(run)
     await call.end_stream(writer.write([*closing, *run.draft.last()]), mark=b"")
@@ -157,7 +157,7 @@ async def _whole(
         await run.write(gateway.place.complete(request, deadline), meter, _to_nobody)
         if run.error is not None:
             raise run.error
-        _keep(shelf, asked, run.draft)
+        await _keep(shelf, asked, run.draft)
     finally:
         gateway.runs.remove(run)
     await call.respond(msgspec.json.encode(run.draft.body()))
@@ -170,7 +170,7 @@ async def _in_background(
     gateway.runs.expect_room(call.tenant)
     run = Run(call.tenant, asked.id, asked.draft())
     body = run.draft.body()
-    shelf.put(body, asked.given)  # found even if this server stops before the answer ends
+    await shelf.put(body, asked.given)  # found even if this server stops before the answer ends
     taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def work(meter: Meter) -> None:
@@ -187,7 +187,7 @@ async def _in_background(
             if not taken.done():
                 taken.set_exception(failure)
         finally:
-            _keep_last(shelf, asked, run)
+            await _keep_last(shelf, asked, run)
             gateway.runs.remove(run)
 
     gateway.runs.keep(call.tenant, whole())
@@ -208,19 +208,19 @@ async def _to_nobody(events: list[Event]) -> None:
     """Where nobody listens, events are not said."""
 
 
-def _keep(shelf: Shelf, asked: Asked, draft: Draft) -> None:
+async def _keep(shelf: Shelf, asked: Asked, draft: Draft) -> None:
     """Store the response if it is to be stored; an answer is not lost because it cannot be kept, and says so."""
     if not asked.fields.is_stored():
         return
     try:
-        shelf.put(draft.body(), asked.given)
+        await shelf.put(draft.body(), asked.given)
     except Overloaded as error:
         draft.not_stored(error.message)
 
 
-def _keep_last(shelf: Shelf, asked: Asked, run: Run) -> None:
+async def _keep_last(shelf: Shelf, asked: Asked, run: Run) -> None:
     try:
-        shelf.put(run.draft.body(), asked.given)
+        await shelf.put(run.draft.body(), asked.given)
     except Overloaded as error:  # whoever asks for it will hear that it failed
         log.warning("response.lost", response=asked.id, why=error.message)
 

@@ -163,8 +163,8 @@ ACCEPTED: dict[str, str] = {
 }
 HONOURED: dict[str, str] = {
     "background": "runs on after the answer to this request; needs `store`, and no `stream`: ask for it by its id",
-    "include": "`message.output_text.logprobs`; `reasoning.encrypted_content` is accepted, since the reasoning is in the "
-    "item in the open; the others are of tools that do not run here",
+    "include": "`message.output_text.logprobs`; `reasoning.encrypted_content` is accepted, since the reasoning is in "
+    "the item in the open; the others are of tools that do not run here",
     "input": "a text, or items: `message` (text parts only), `function_call`, `function_call_output`, "
     "`custom_tool_call`, `custom_tool_call_output`, `reasoning`, `item_reference`",
     "instructions": "a system message before everything else; not carried over from a previous response",
@@ -175,8 +175,8 @@ HONOURED: dict[str, str] = {
     "previous_response_id": "its input and output come before this input, and so on back",
     "prompt_cache_options": "`ttl` pins the prompt in the cache; `mode` `implicit` only; "
     "`prewarm` and `comparison_response_id` are refused",
-    "reasoning": "`effort` goes to the model's template; `context`; `summary` `auto` (the reasoning itself comes, never a "
-    "summary); `mode` `standard` only",
+    "reasoning": "`effort` goes to the model's template; `context`; `summary` `auto` (the reasoning itself comes, "
+    "never a summary); `mode` `standard` only",
     "store": "true unless sent false; kept for 30 days",
     "stream": "server-sent events with `sequence_number`",
     "stream_options": "`include_obfuscation`, off unless asked for",

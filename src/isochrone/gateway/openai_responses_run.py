@@ -21,7 +21,7 @@ from .trace import current_timing
 Emit: TypeAlias = Callable[[list[Event]], Awaitable[None]]
 Events: TypeAlias = AsyncGenerator[Prompted | Delta, None]
 NUM_BACKGROUND_MAX = 32
-"""Responses that one owner may have running in the background: nobody holds a connection for them, which would count."""
+"""Responses that one owner may have running in the background, where no connection is held that would count."""
 
 
 class Run:

@@ -7,7 +7,7 @@ The id of an item holds the id of its response, so that a reference to an item f
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -55,10 +55,10 @@ class Shelf:
     def __init__(self, kept: Responses, owner: str, limits: Limits) -> None:
         self._kept, self._owner, self._limits = kept, owner, limits
 
-    def put(self, response: dict[str, Any], given: list[Item]) -> None:
+    async def put(self, response: dict[str, Any], given: list[Item]) -> None:
         """Keep one.  Raises Overloaded when that is not possible."""
         body = msgspec.json.encode(Record(response, given))
-        self._kept.store(self._owner, response["id"], body, TTL_S)
+        await self._kept.put(self._owner, response["id"], body, TTL_S)
 
     async def get(self, id: str, param: str | None = None) -> Record:
         """Raises NotFound, or BadRequest when the id came in a field, named `param`."""

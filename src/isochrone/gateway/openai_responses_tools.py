@@ -167,11 +167,12 @@ def _choice(given: str | dict[str, Any] | None, offered: dict[str, Offered]) -> 
             return ToolChoice("none"), set(offered)
         case "required":
             return ToolChoice("required", None), _expect_some(set(offered))
-        case {"type": "function" | "custom", "name": str(name)}:
-            return ToolChoice("required", _expect_offered(given, offered, "tool_choice", name)), set(offered)
+        case {"type": "function" | "custom", "name": str(name), **more}:
+            chosen = _expect_offered(name, more.get("namespace"), offered, "tool_choice")
+            return ToolChoice("required", chosen), set(offered)
         case {"type": "allowed_tools", "mode": "auto" | "required" as mode, "tools": list(tools)}:
             among = {
-                _expect_offered(tool, offered, f"tool_choice.tools[{index}]", tool.get("name"))
+                _expect_offered(tool.get("name"), tool.get("namespace"), offered, f"tool_choice.tools[{index}]")
                 for index, tool in enumerate(tools)
                 if isinstance(tool, dict) and str(tool.get("type")) not in LEFT_OUT
             }
@@ -187,8 +188,8 @@ def _choice(given: str | dict[str, Any] | None, offered: dict[str, Offered]) -> 
     )  # fmt: skip
 
 
-def _expect_offered(choice: dict[str, Any], offered: dict[str, Offered], where: str, name: Any) -> str:
-    flat = flat_name(choice.get("namespace"), str(name))
+def _expect_offered(name: Any, namespace: Any, offered: dict[str, Offered], where: str) -> str:
+    flat = flat_name(namespace, str(name))
     if flat not in offered:
         raise BadRequest(
             f"{where} names {str(name)[:80]!r}, which is not among the tools.", fix="Offer it in tools.", param=where
