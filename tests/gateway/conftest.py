@@ -84,12 +84,20 @@ class Server:
 
 
 def start_server(tokenizer: Path, serving: Serving, make_engine: Callable[[], Any] = ScriptedEngine) -> Server:
+    def make() -> tuple[Any, Any]:
+        engine = make_engine()
+        return engine, Local(MODEL, engine, lambda: read_tokenizer(tokenizer), created_at=1_700_000_000, grace_s=0.05)
+
+    return start_over(serving, make)
+
+
+def start_over(serving: Serving, make: Callable[[], tuple[Any, Any]]) -> Server:
+    """A server over what `make` gives, called on the server's loop: (what a test plays with, the place)."""
     ready: list[Server] = []
     is_ready = threading.Event()
 
     async def main() -> None:
-        engine = make_engine()
-        place = Local(MODEL, engine, lambda: read_tokenizer(tokenizer), created_at=1_700_000_000, grace_s=0.05)
+        engine, place = make()
         ledger = Ledger(serving.ledger_path)
         ledger.open(time.monotonic())
         access = Access(serving.host, serving.api_key, ledger.keys)
