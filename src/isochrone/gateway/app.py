@@ -14,7 +14,15 @@ from isochrone.errors import IsochroneError, NotFound, Overloaded, Unreachable
 from isochrone.ledger import Key, Ledger
 from isochrone.places.place import Load, Model, Place
 
-from . import openai_chat, openai_completions, openai_responses, openai_responses_stored, operations, tokens
+from . import (
+    anthropic_messages,
+    openai_chat,
+    openai_completions,
+    openai_responses,
+    openai_responses_stored,
+    operations,
+    tokens,
+)
 from .access import Access
 from .call import Call, ClientGone, Receive, Scope, Send
 from .faults import OPENAI, Dialect, MethodNotAllowed, ModelNotFound, RateLimited
@@ -35,6 +43,8 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/v1/completions": {"POST": openai_completions.answer},
     "/v1/responses": {"POST": openai_responses.answer},
     "/v1/responses/input_tokens": {"POST": openai_responses.count},
+    "/v1/messages": {"POST": anthropic_messages.answer},
+    "/v1/messages/count_tokens": {"POST": anthropic_messages.count_tokens},
     "/v1/models": {"GET": operations.models},
     "/tokenize": {"POST": tokens.tokenize},
     "/detokenize": {"POST": tokens.detokenize},
@@ -50,7 +60,7 @@ RESPONSE_ROUTES: dict[str, dict[str, Handler]] = {
     "/v1/responses/{id}/cancel": {"POST": openai_responses_stored.cancel},
     "/v1/responses/{id}/input_items": {"GET": openai_responses_stored.input_items},
 }
-DIALECTS: dict[str, Dialect] = {}
+DIALECTS: dict[str, Dialect] = {"/v1/messages": anthropic_messages.DIALECT}
 """Beginning of a path -> how errors are said there; OpenAI's way elsewhere.  One line for each face."""
 
 
