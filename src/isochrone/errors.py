@@ -39,6 +39,21 @@ class ContextTooLong(BadRequest):
     code = "context_length_exceeded"
 
 
+class BadGrammar(BadRequest):
+    """A JSON schema, regular expression or grammar that cannot be used.
+
+    keyword  of the schema, where one is at fault
+    """
+
+    code = "invalid_grammar"
+
+    def __init__(
+        self, message: str, *, fix: str, param: str | None = "response_format", keyword: str | None = None
+    ) -> None:
+        super().__init__(message, fix=fix, param=param)
+        self.keyword = keyword
+
+
 class NotAllowed(IsochroneError):
     """The key is missing, wrong, or may not do this."""
 

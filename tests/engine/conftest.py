@@ -4,7 +4,7 @@ import pytest
 
 from isochrone.engine.engine import Engine
 from isochrone.engine.records import EngineLimits
-from isochrone.testing.runtime import FakeRuntime, Faults, SimulatedClock, fake_info
+from isochrone.testing.runtime import FakeRuntime, FakeTokens, Faults, SimulatedClock, fake_info
 
 from .driver import books_balance
 
@@ -17,7 +17,8 @@ def make_engine():
     def make(*, limits=None, faults=Faults(), **facts):
         clock = SimulatedClock()
         runtime = FakeRuntime(fake_info(**facts), faults, clock)
-        engine = Engine(runtime, EngineLimits(**(limits or {})), clock=clock)
+        tokens = FakeTokens(runtime.info.vocab_size)
+        engine = Engine(runtime, EngineLimits(**(limits or {})), clock=clock, load_tokens=lambda: tokens)
         engine.runtime, engine.clock = runtime, clock
         engines.append(engine)
         return engine

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from isochrone.compiler.table import KvType
     from isochrone.config import Settings
     from isochrone.runtime.cpu import CpuRuntime
+    from isochrone.text import Tokenizer
 
 
 class Loading(TypedDict):
@@ -99,6 +100,13 @@ def load_to_serve(**loading: Unpack[Loading]) -> CpuRuntime:
     line = f"context {info.context} tokens; KV cache {cache} for {num_tokens} tokens; {plan.target} kernels"
     os.write(2, f"{line} (--context, --kv-memory and --isa change them)\n".encode())
     return runtime
+
+
+def load_tokens(**loading: Unpack[Loading]) -> Tokenizer:
+    """The tokenizer of the same model, for an engine that meets its first grammar."""
+    from .reading import read_tokenizer
+
+    return read_tokenizer(Path(loading["path"]))
 
 
 class Progress:

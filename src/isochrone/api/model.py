@@ -83,7 +83,8 @@ def open_model(model: str, settings: Settings) -> Model:
 
     path = locate(model, offline=settings.offline)
     runtime = load_model(**loading_of(path, settings))
-    return Model(model, read_tokenizer(path), LocalEngine(runtime), runtime)
+    tokenizer = read_tokenizer(path)
+    return Model(model, tokenizer, LocalEngine(runtime, load_tokens=lambda: tokenizer), runtime)
 
 
 class Stream(Iterator[str]):

@@ -37,6 +37,7 @@ from .running import recorded
 BLOCK_TOKENS = 32
 """Positions in a block of the KV cache, as the runtime lays it out."""
 LOAD = "isochrone.api.loading:load_to_serve"
+TOKENS = "isochrone.api.loading:load_tokens"
 
 
 def serve_model(
@@ -63,7 +64,7 @@ def serve_model(
             predictor.facts = facts
         return Reader(tokenizer, tokenizer.chat_template)
 
-    client = EngineClient(EngineSpec(load=LOAD, arguments=arguments))
+    client = EngineClient(EngineSpec(load=LOAD, tokens=TOKENS, arguments=arguments))
     place = Local(served, client, load_reader, created_at=int(path.stat().st_mtime))
     serving = Serving(
         host=settings.host, port=settings.port, api_key=settings.api_key, drain_s=settings.drain_s,

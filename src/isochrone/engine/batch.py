@@ -6,11 +6,11 @@ tokens, positions and pages only; its sampling rows are still there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from isochrone.runtime.step import I32, RuntimeInfo, SamplingRows, StepBatch
+from isochrone.runtime.step import I32, U32, RuntimeInfo, SamplingRows, StepBatch, StepResult
 
 from .sampling import NO_EDITS, Edits, gather_edits, uniforms
 from .sequence import Sequence
@@ -18,16 +18,39 @@ from .sequence import Sequence
 
 @dataclass(slots=True)
 class Work:
-    """What one sequence does in a step: its next tokens; then its rows are num_scores scores and maybe one draw."""
+    """What one sequence does in a step: its next tokens, then drafts; its rows are num_scores scores, then draws.
+
+    draws   whether a token is drawn after the last of its tokens, and after each draft
+    drafts  tokens guessed to follow: each is right if it is the one drawn before it
+    masks   of the rows that draw, if it has a grammar
+    """
 
     sequence: Sequence
     num_tokens: int
     num_scores: int = 0
     draws: bool = True
+    drafts: list[int] = field(default_factory=list)
+    masks: list[U32] = field(default_factory=list)
 
     @property
     def num_rows(self) -> int:
-        return self.num_scores + self.draws
+        return self.num_scores + self.num_draws
+
+    @property
+    def num_draws(self) -> int:
+        return 1 + len(self.drafts) if self.draws else 0
+
+    def num_rows_read(self, result: StepResult, first_row: int) -> int:
+        """Rows that count: those after a wrong guess do not."""
+        if not self.drafts:
+            return self.num_rows
+        first_row += self.num_scores
+        num_right = 0
+        for at, token in enumerate(self.drafts):
+            if result.tokens[first_row + at] != token:
+                break
+            num_right += 1
+        return self.num_scores + 1 + num_right
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +86,7 @@ class BatchTables:
         self._no_targets = np.full(max(num_slots, info.num_rows_max), -1, np.int32)
         self._no_uniforms = np.zeros(max(num_slots, info.num_rows_max), np.float32)
         self._no_edit_starts = np.zeros(max(num_slots, info.num_rows_max) + 1, np.int32)
+        self._num_mask_words = -(-info.vocab_size // 32)
         self._settings: _Settings | None = None
 
     def enter(self, sequence: Sequence) -> None:
@@ -123,24 +147,38 @@ class BatchTables:
             sequence, num = work.sequence, work.num_tokens
             begin = sequence.standing.num_computed
             chunk = np.frombuffer(sequence.token_ids[begin : begin + num], np.int32)
-            self._token_ids[at : at + num], self._positions[at : at + num] = chunk, self._count_from(begin, num)
+            self._token_ids[at : at + num] = chunk
+            num_all = num + len(work.drafts)
+            self._token_ids[at + num : at + num_all] = work.drafts
+            self._positions[at : at + num_all] = self._count_from(begin, num_all)
             if work.num_scores:
                 first = at + sequence.num_scored - begin
                 logit_rows += range(first, first + work.num_scores)
                 targets += sequence.token_ids[sequence.num_scored + 1 : sequence.num_scored + 1 + work.num_scores]
-            if work.draws:
-                logit_rows.append(at + num - 1)
-                targets.append(-1)
+            logit_rows += range(at + num - 1, at + num - 1 + work.num_draws)
+            targets += [-1] * work.num_draws
             row_slots += [sequence.slot] * work.num_rows
-            scored += [True] * work.num_scores + [False] * work.draws
-            at += num
+            scored += [True] * work.num_scores + [False] * work.num_draws
+            at += num_all
             starts[number + 1] = at
         settings = self._gathered(row_slots)
         edits = [None if is_score else e for is_score, e in zip(scored, settings.edits, strict=True)]
         rows = np.array(logit_rows, np.int32)
-        sampling = self._sampling(settings, self._positions[rows], np.array(targets, np.int32), edits)
+        mask = self._mask(works, len(rows))
+        sampling = self._sampling(settings, self._positions[rows], np.array(targets, np.int32), edits, mask)
         pages = self._pages[[work.sequence.slot for work in works]]
         return StepBatch(self._token_ids[:at], self._positions[:at], starts, pages, rows, sampling, settings.num_top)
+
+    def _mask(self, works: list[Work], num_rows: int) -> U32 | None:
+        """The masks of all rows, none where nothing is masked; rows of others allow every token."""
+        if not any(work.masks for work in works):
+            return None
+        mask, row = np.full((num_rows, self._num_mask_words), 0xFFFFFFFF, np.uint32), 0
+        for work in works:
+            row += work.num_rows
+            if work.masks:
+                mask[row - work.num_draws : row] = work.masks
+        return mask
 
     def _count_from(self, begin: int, num: int) -> I32:
         return self._count[:num] + np.int32(begin)
@@ -157,11 +195,13 @@ class BatchTables:
         )  # fmt: skip
         return self._settings
 
-    def _sampling(self, settings: _Settings, positions: I32, targets: I32, edits: list[Edits | None]) -> SamplingRows:
+    def _sampling(
+        self, settings: _Settings, positions: I32, targets: I32, edits: list[Edits | None], mask: U32 | None = None
+    ) -> SamplingRows:
         num = len(settings.slots)
         # The token drawn at a row stands one position further on.
         uniform = uniforms(settings.streams, positions + 1) if settings.is_drawn else self._no_uniforms[:num]
         edited = gather_edits(edits) if settings.is_edited else (self._no_edit_starts[: num + 1], *NO_EDITS)
         return SamplingRows(
-            settings.temperature, settings.top_k, settings.top_p, settings.min_p, uniform, targets, *edited
+            settings.temperature, settings.top_k, settings.top_p, settings.min_p, uniform, targets, *edited, mask
         )

@@ -47,7 +47,7 @@ class Engine:
     """Serves requests on one runtime.  Used by one thread.
 
     clock  the monotonic clock that stamps what a step gave; `step` itself is told the time
-    load_tokens  reads the model's tokenizer, called in a thread when the first grammar comes; None: grammars are refused
+    load_tokens  reads the model's tokenizer, called in a thread at the first grammar; None: grammars are refused
     """
 
     def __init__(
@@ -128,7 +128,12 @@ class Engine:
             roster.remove(request.samples[sample])
         for sequence in list(request.samples.values()) if submit.resume or states else ():
             state = states.get(sequence.sample)
-            reason = sequence.follow(state, forces=self._forces) if state is not None else None
+            try:
+                reason = sequence.follow(state, forces=self._forces) if state is not None else None
+            except IsochroneError as error:
+                roster.drop(request)
+                self._refuse(submit.id, error)
+                return
             if reason is None and 0 < num_answer_max <= sequence.num_answer:  # all but its end had been delivered
                 reason = "length"
             if reason is not None:
@@ -221,6 +226,7 @@ class Engine:
         is_plain = not works and all(s.num_answer_max and s.grammar is None for s in decoding)
         if not is_plain:
             works = self._masked([self._work(s, 1) for s in decoding] + works)
+            decoding = [s for s in decoding if s.slot >= 0]
             if not works:
                 return
         begin = self._clock()
@@ -294,9 +300,10 @@ class Engine:
             first_row, row = row, row + work.num_rows
             if work.sequence.slot < 0:
                 continue  # lost, or gone with a sibling
+            is_finite = result.finite[first_row : first_row + work.num_rows_read(result, first_row)].all()
             if at in result.failed and work.drafts:
                 work.sequence.is_guessed = False  # it may have been a guess: the step is repeated without any
-            elif at in result.failed or not result.finite[first_row : first_row + work.num_rows_read(result, first_row)].all():
+            elif at in result.failed or not is_finite:
                 self._fail(work.sequence, not_finite())
             else:
                 self._absorb_work(work, first_row, result, now)

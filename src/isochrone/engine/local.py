@@ -9,6 +9,7 @@ import msgspec
 
 from isochrone.errors import IsochroneError
 from isochrone.runtime.step import Runtime
+from isochrone.text.grammar import Tokens
 
 from .engine import Engine
 from .records import Delta, EngineInfo, EngineLimits, EngineStats, Submit, error_of
@@ -19,9 +20,11 @@ class LocalEngine:
     """Requests on one runtime; whoever reads a request's deltas runs the steps, for all of them."""
 
     def __init__(
-        self, runtime: Runtime, limits: EngineLimits | None = None, *, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._engine, self._clock = Engine(runtime, limits, clock=clock), clock
+        self, runtime: Runtime, limits: EngineLimits | None = None, *, clock: Callable[[], float] = time.monotonic,
+        load_tokens: Callable[[], Tokens] | None = None,
+    ) -> None:  # fmt: skip
+        """load_tokens: see `Engine`."""
+        self._engine, self._clock = Engine(runtime, limits, clock=clock, load_tokens=load_tokens), clock
         self._streams: dict[int, Stream] = {}
         self._errors: dict[int, IsochroneError] = {}
         self._num_submitted = 0

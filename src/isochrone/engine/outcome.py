@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from isochrone.runtime.step import StepResult
 
 from .records import Delta, FinishReason, Refusal, Timing, TopLogprobs
-from .sequence import Sequence
+from .sequence import Sequence, Taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,22 @@ class Outcome:
         self._deltas, self._refusals = [], []
         return deltas, refusals
 
+    def tokens(
+        self, sequence: Sequence, taken: Taken, result: StepResult, row: int, timing: Timing | None = None
+    ) -> None:
+        """Several tokens came at once: drawn from this row on, or forced, after those not said before."""
+        id, token_ids = sequence.request.submit.id, sequence.unsaid + taken.token_ids
+        sequence.unsaid = []
+        rows = Rows([], [])
+        if sequence.request.submit.sampling.logprobs:
+            rows = read_rows(sequence, result, row, row + len(token_ids))
+        self._deltas.append(
+            Delta(
+                id, token_ids, sequence.sample, taken.reason, taken.stop_token_id, logprobs=rows.logprobs, top=rows.top,
+                timing=timing,
+            )
+        )  # fmt: skip
+
     def token(
         self, sequence: Sequence, token: int, result: StepResult, row: int,
         reason: FinishReason | None = None, timing: Timing | None = None,
@@ -67,8 +83,9 @@ class Outcome:
         self._deltas.append(Delta(id, [], sequence.sample, prompt_logprobs=rows.logprobs, prompt_top=rows.top))
 
     def finish(self, sequence: Sequence, reason: FinishReason, timing: Timing) -> None:
-        """The answer ends without a further token."""
-        self._deltas.append(Delta(sequence.request.submit.id, [], sequence.sample, reason, timing=timing))
+        """The answer ends without drawing a further token."""
+        token_ids, sequence.unsaid = sequence.unsaid, []
+        self._deltas.append(Delta(sequence.request.submit.id, token_ids, sequence.sample, reason, timing=timing))
 
     def refuse(self, refusal: Refusal) -> None:
         self._refusals.append(refusal)

@@ -13,12 +13,14 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import cast
 
 import msgspec
 
 from isochrone.errors import BadConfig, IsochroneError
 from isochrone.runtime.step import Runtime
+from isochrone.text.grammar import Tokens
 
 from .engine import Engine
 from .records import Cancel, Drain, EngineSpec, Failed, FromEngine, Ready, Shutdown, Submit, ToEngine
@@ -41,14 +43,23 @@ def main(arguments: list[str]) -> int:
 
 def load_runtime(spec: EngineSpec) -> Runtime:
     """Call the function that the spec names."""
-    module, _, function = spec.load.partition(":")
+    return cast(Runtime, _named(spec.load)(**spec.arguments))
+
+
+def load_tokens(spec: EngineSpec) -> Tokens:
+    """Call the function that the spec names for the tokenizer."""
+    assert spec.tokens is not None, "called only where the spec names one"
+    return cast(Tokens, _named(spec.tokens)(**spec.arguments))
+
+
+def _named(path: str) -> Callable[..., object]:
+    module, _, function = path.partition(":")
     try:
-        load = getattr(importlib.import_module(module), function)
+        return cast(Callable[..., object], getattr(importlib.import_module(module), function))
     except (ImportError, AttributeError) as error:
         raise BadConfig(
-            f"{spec.load} names no function that loads a runtime: {error}", fix="Write it as package.module:function."
+            f"{path} names no function that loads a runtime: {error}", fix="Write it as package.module:function."
         ) from error
-    return cast(Runtime, load(**spec.arguments))
 
 
 def serve(peer: socket.socket, engine: Engine) -> None:
@@ -96,7 +107,7 @@ def _live(peer: socket.socket, spec: EngineSpec) -> int:
     begin = time.monotonic()
     try:
         runtime = load_runtime(spec)
-        engine = Engine(runtime, spec.limits)
+        engine = Engine(runtime, spec.limits, load_tokens=None if spec.tokens is None else lambda: load_tokens(spec))
     except IsochroneError as error:
         _say(peer, Failed(error.code, error.message, error.fix))
         return 1

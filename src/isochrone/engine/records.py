@@ -19,6 +19,10 @@ from isochrone.errors import BadRequest, DeadlineExceeded, IsochroneError
 FinishReason = Literal["stop", "length", "deadline"]
 """stop: an end or stop token was drawn.  length: max_tokens or the context is full.  deadline: total_at passed."""
 
+Policy = Literal["budget", "edf", "fcfs"]
+"""budget: refuse what cannot make it, order so that as many as possible do.  For comparison: edf takes all and serves
+the earliest deadline first; fcfs in order of arrival."""
+
 NUM_TOP_LOGPROBS_MAX = 20
 NUM_SAMPLES_MAX = 128
 MESSAGE_BYTES_MAX = 64 * 2**20
@@ -160,6 +164,7 @@ class Timing(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one sample's service was like; instants on the monotonic clock, 0 where it never happened.
 
     num_forced    tokens that its grammar left no choice about;  num_drafted, num_accepted: guessed ahead, and right
+    predicted_ttft_s  from arrival to first token, as it was predicted when it was taken; None when nothing was known
     """
 
     admitted_at: float
@@ -172,6 +177,7 @@ class Timing(msgspec.Struct, frozen=True, array_like=True, gc=False):
     num_forced: int = 0
     num_drafted: int = 0
     num_accepted: int = 0
+    predicted_ttft_s: float | None = None
 
 
 TopLogprobs = list[tuple[int, float]]
@@ -208,6 +214,7 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True):
     fix: str
     retry_after_s: float | None = None
     param: str | None = None
+    predicted_s: float | None = None
 
 
 class EngineStats(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
@@ -229,6 +236,10 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_onl
     num_preempted_total: int = 0
     num_replayed_total: int = 0
     num_failed_total: int = 0
+    num_forced_total: int = 0
+    num_drafted_total: int = 0
+    num_accepted_total: int = 0
+    num_deferred_total: int = 0
     step_s: float = 0.0
     is_draining: bool = False
 
@@ -279,17 +290,23 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     num_waiting_max   sequences that may queue; the next one is refused as Overloaded
     num_step_tokens   tokens of a step (None: the runtime's)
     num_mixed_tokens  the same while some sequence decodes, which bounds its inter-token latency
+    policy            who is taken, and in which order
+    forces            whether tokens that a grammar forces are taken without running the model;  drafts: whether tokens
+                      are guessed ahead, for requests that allow it.  Neither changes a text
     """
 
     num_running_max: int | None = None
     num_waiting_max: int = 256
     num_step_tokens: int | None = None
     num_mixed_tokens: int | None = None
+    policy: Policy = "budget"
+    forces: bool = True
+    drafts: bool = True
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 raise errors.BadConfig(f"{name} is {value}; it must be at least 1.", fix=f"Raise {name}.")
 
 
@@ -298,9 +315,12 @@ class EngineSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     load       "package.module:function", called with the arguments, returns a Runtime
     arguments  keyword arguments, plain data
+    tokens     "package.module:function", called with the same arguments when the first grammar comes, returns the
+               model's tokenizer; None: grammars are refused
     """
 
     load: str
+    tokens: str | None = None
     arguments: dict[str, str | int | float | bool | list[str | int] | None] = {}
     limits: EngineLimits = EngineLimits()
 
@@ -319,7 +339,8 @@ def refusal_of(id: int, error: IsochroneError) -> Refusal:
     """The record that carries an error to whoever waits for request `id`."""
     retry_after_s = error.retry_after_s if isinstance(error, errors.Overloaded) else None
     param = error.param if isinstance(error, BadRequest) else None
-    return Refusal(id, error.code, error.message, error.fix, retry_after_s, param)
+    predicted_s = error.predicted_s if isinstance(error, errors.CannotMeet) else None
+    return Refusal(id, error.code, error.message, error.fix, retry_after_s, param, predicted_s)
 
 
 def error_of(refusal: Refusal | Failed) -> IsochroneError:
@@ -327,7 +348,10 @@ def error_of(refusal: Refusal | Failed) -> IsochroneError:
     kind = _ERRORS.get(refusal.code, IsochroneError)
     if issubclass(kind, errors.Overloaded):
         retry_after_s = getattr(refusal, "retry_after_s", None)
-        return kind(refusal.message, fix=refusal.fix, retry_after_s=1.0 if retry_after_s is None else retry_after_s)
+        error = kind(refusal.message, fix=refusal.fix, retry_after_s=1.0 if retry_after_s is None else retry_after_s)
+        if isinstance(error, errors.CannotMeet):
+            error.predicted_s = getattr(refusal, "predicted_s", None) or 0.0
+        return error
     if issubclass(kind, BadRequest):
         return kind(refusal.message, fix=refusal.fix, param=getattr(refusal, "param", None))
     return kind(refusal.message, fix=refusal.fix)

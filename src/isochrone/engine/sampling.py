@@ -87,6 +87,12 @@ class Edits:
         return bool(penalties or params.logit_bias or params.min_tokens)
 
     @property
+    def is_fixed(self) -> bool:
+        """Whether no token to come changes them."""
+        is_penal = self._factor != 1.0 or self._presence or self._frequency
+        return not is_penal and self._num_answer >= self._min_tokens
+
+    @property
     def tokens(self) -> I32:
         return self._tokens[: self._num]
 

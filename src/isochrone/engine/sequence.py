@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from isochrone.budget import DEFAULT_TOTAL_S
 
+from .grammar import GrammarState
 from .prefix import child_key
 from .records import FinishReason, Submit, Timing
 from .sampling import Edits, stream_key
@@ -21,6 +22,7 @@ class Request:
 
     leader     the sample that computes the prompt for the others; None once it has
     has_begun  some sample has (or had) a token
+    predicted_s  from arrival to first token, as predicted when it was taken; None when nothing was known
     """
 
     submit: Submit
@@ -28,6 +30,21 @@ class Request:
     samples: dict[int, Sequence] = field(default_factory=dict)
     leader: Sequence | None = None
     has_begun: bool = False
+    predicted_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What tokens drawn at consecutive rows came to.
+
+    token_ids     those that joined the answer, forced ones after them included
+    num_accepted  guesses that were right, whose keys and values therefore hold
+    """
+
+    token_ids: list[int]
+    num_accepted: int
+    reason: FinishReason | None = None
+    stop_token_id: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +75,13 @@ class Sequence:
     num_cached: int = 0
     num_preempted: int = 0
     num_lost: int = 0
+    grammar: GrammarState | None = None
+    forces: bool = False
+    is_guessed: bool = True
+    unsaid: list[int] = field(default_factory=list)
+    num_forced: int = 0
+    num_drafted: int = 0
+    num_accepted: int = 0
     admitted_at: float = 0.0
     first_token_at: float = 0.0
 
@@ -116,7 +140,59 @@ class Sequence:
         self.standing.num_tokens += 1
         if self.edits is not None:
             self.edits.push(token)
+        if self.grammar is not None:
+            self.grammar.push(token)
+            if self.grammar.is_over:
+                return "stop"
         return "length" if self.num_answer >= self.num_answer_max else None
+
+    def follow(self, grammar: GrammarState, *, forces: bool) -> FinishReason | None:
+        """Answer within a grammar, from its first token on; says whether that is all of the answer already."""
+        self.grammar, self.forces = grammar, forces and not self.request.submit.sampling.logprobs
+        if self.num_answer_max == 0:
+            return None
+        if grammar.is_over:
+            return "stop"
+        self.unsaid, reason = self._force()
+        return reason
+
+    def take(self, drawn: ListLike[int], drafts: ListLike[int]) -> Taken:
+        """Tokens were drawn after the last and after each of these guesses: they count up to the first wrong guess.
+
+        Raises BadGrammar.
+        """
+        token_ids: list[int] = []
+        num_accepted = 0
+        for at, token in enumerate(drawn):
+            num_answer, num_accepted = self.num_answer, at
+            reason = self.push(token)
+            if self.num_answer == num_answer:
+                return Taken(token_ids, at, reason, token)
+            token_ids.append(token)
+            if reason is not None:
+                return Taken(token_ids, at, reason)
+            if at == len(drafts) or drafts[at] != token:
+                break
+        forced, reason = self._force()
+        return Taken(token_ids + forced, num_accepted, reason)
+
+    def num_guessable(self) -> int:
+        """Most tokens that may be guessed ahead: the rows after the first draw as if the guesses had been drawn."""
+        is_fixed = self.edits is None or self.edits.is_fixed
+        return self.num_answer_max - self.num_answer - 1 if is_fixed and self.is_guessed else 0
+
+    def _force(self) -> tuple[list[int], FinishReason | None]:
+        """Take the tokens that the grammar forces next, without drawing them."""
+        token_ids: list[int] = []
+        while self.forces and self.grammar is not None and self.grammar.forced:
+            token, num_answer = self.grammar.forced[0], self.num_answer
+            reason = self.push(token)
+            if self.num_answer > num_answer:
+                token_ids.append(token)
+                self.num_forced += 1
+            if reason is not None:
+                return token_ids, reason
+        return token_ids, None
 
     def timing(self, now: float) -> Timing:
         return Timing(
@@ -127,6 +203,10 @@ class Sequence:
             num_generated=self.num_answer,
             num_cached=self.num_cached,
             num_preempted=self.num_preempted,
+            num_forced=self.num_forced,
+            num_drafted=self.num_drafted,
+            num_accepted=self.num_accepted,
+            predicted_ttft_s=self.request.predicted_s,
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -177,6 +178,52 @@ def _mix(x: U64) -> U64:
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
+
+
+@dataclass(frozen=True, slots=True)
+class FakeTokens:
+    """A tokenizer for the fake: the end of the answer, every printable letter, then some longer pieces.
+
+    Fulfils `isochrone.text.grammar.Tokens`.  A text is cut greedily, the longest piece first.
+    """
+
+    num_tokens: int = 97
+    bos_id: int | None = None
+    eos_ids: tuple[int, ...] = (0,)
+
+    def piece(self, id: int) -> bytes:
+        pieces = _FAKE_PIECES
+        return pieces[id] if id < len(pieces) else b""
+
+    def encode(self, text: str, add_special: bool = True) -> list[int]:
+        ids, rest = [], text.encode()
+        while rest:
+            known = [id for id in range(1, self.num_tokens) if self.piece(id) and rest.startswith(self.piece(id))]
+            id = max(known, key=lambda id: len(self.piece(id)))
+            ids.append(id)
+            rest = rest[len(self.piece(id)) :]
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return b"".join(map(self.piece, ids)).decode()
+
+    def is_special(self, id: int) -> bool:
+        return id == 0
+
+    def id_to_token(self, id: int) -> str | None:
+        return "<end>" if id == 0 else self.piece(id).decode()
+
+
+_FAKE_PIECES = (
+    b"", *(bytes([letter]) for letter in range(32, 127)), b"\n", b'{"', b'": "', b'", "', b'"}', b"name", b"true",
+    b"false", b"nu", b"ll", b"null", b'": ', b"alpha", b"bet", b"na", b'me": "',
+)  # fmt: skip
+
+
+def load_fake_tokens(**arguments: int | str | None) -> FakeTokens:
+    """What an engine process calls for the tokenizer of the fake: `isochrone.testing.runtime:load_fake_tokens`."""
+    vocab_size = arguments.get("vocab_size")
+    return FakeTokens(vocab_size if isinstance(vocab_size, int) else 97)
 
 
 def fake_info(
