@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from docs.claims import Claim, read_claims
+from docs.responses_fields import responses_page
 from isochrone import config, errors
 from isochrone.cli.app import FAILED, MISUSED, VERBS, app
 from isochrone.gateway import faults
@@ -30,6 +31,7 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
         reference / "commands.md": commands_page(),
         reference / "settings.md": settings_page(),
         reference / "errors.md": errors_page(),
+        reference / "responses-fields.md": PRINTED + responses_page(),
     }
     claims = {claim.id: claim for claim in read_claims(root / "docs" / "claims.toml")}
     made[reference / "figures.md"] = figures_page(claims.values())
