@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +23,12 @@ from isochrone.gateway.foresight import Foresight
 from isochrone.gateway.meter import Prediction
 from isochrone.gateway.serve import Serving, serve
 from isochrone.places.local import Local
-from isochrone.places.place import Load
+from isochrone.places.place import Details, Load
 from isochrone.places.reader import Reader
 from isochrone.predict import Machine, ShapeCost, kv_item_bytes
 from isochrone.profile import MachineProfile, load_profile, profile_path
 from isochrone.weights import here
+from isochrone.weights.content import content_hash
 
 from .facts import Facts, facts_apart, licence_of
 from .loading import loading_of
@@ -62,10 +63,13 @@ def serve_model(
         on_licence(licence_of(model, facts.licence))
         if predictor is not None:
             predictor.facts = facts
-        return Reader(tokenizer, tokenizer.chat_template)
+        return Reader(tokenizer, tokenizer.chat_template, details_of(facts, path))
 
     client = EngineClient(EngineSpec(load=LOAD, tokens=TOKENS, arguments=arguments))
-    place = Local(served, client, load_reader, created_at=int(path.stat().st_mtime))
+    place = Local(
+        served, client, load_reader, created_at=int(path.stat().st_mtime),
+        model_hash=cache(lambda: content_hash(path)),
+    )  # fmt: skip
     serving = Serving(
         host=settings.host, port=settings.port, api_key=settings.api_key, drain_s=settings.drain_s,
         log_level=settings.log_level, ledger_path=paths.ledger_path(),
@@ -77,6 +81,17 @@ def serve_model(
             on_listening(url)
 
         serve(place, serving, predictor=predictor, on_listening=listening)
+
+
+def details_of(facts: Facts, path: Path) -> Details:
+    """What may be told of a model.  path  its file, or the directory of its files"""
+    files = [path] if path.is_file() else [file for file in path.iterdir() if file.is_file()]
+    return Details(
+        num_parameters=facts.shape.num_parameters,
+        size_bytes=sum(file.stat().st_size for file in files),
+        form=facts.form.name,
+        licence=facts.licence or "",
+    )
 
 
 class FactsForesight:

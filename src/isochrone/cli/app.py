@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 VERBS = (
-    "up", "chat", "complete", "pull", "models", "rm", "ps", "inspect", "probe", "predict", "bench", "compile",
-    "config", "completion", "version",
+    "up", "chat", "complete", "pull", "models", "rm", "ps", "keys", "explain", "verify", "inspect", "probe", "predict",
+    "bench", "compile", "config", "completion", "version",
 )  # fmt: skip
 """In the order of a first day: each is the `command` of the module `isochrone.cli.<name>`."""
 
@@ -77,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
     from isochrone.errors import BadConfig, BadRequest, IsochroneError
 
     try:
-        app.main(args=list(arguments), prog_name="isochrone", standalone_mode=False)
+        code = app.main(args=list(arguments), prog_name="isochrone", standalone_mode=False)
     except IsochroneError as error:
         if "--debug" in arguments:
             raise
@@ -98,7 +98,7 @@ def run(arguments: Sequence[str]) -> int:
         click.echo(f"A mistake of ours: {type(error).__name__}: {error}", err=True)
         click.echo("  Run the command again with --debug, and report what it prints.", err=True)
         return FAILED
-    return DONE
+    return code if isinstance(code, int) else DONE  # a verb that says no leaves with `Context.exit`
 
 
 def _say(error: IsochroneError, *, as_json: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 from isochrone.errors import Overloaded
@@ -15,7 +16,7 @@ from .keys import Keyring
 from .reader import Reader
 from .receipts import Receipts
 from .responses import Responses
-from .timelines import Timelines
+from .timelines import Timeline, Timelines
 from .writer import Write, Writer, WriterStats
 
 
@@ -32,8 +33,8 @@ class Ledger:
         self._writer = Writer(self.path, sweep=_sweep)
         self.keys = Keyring(self._reader)
         self.responses = Responses(self._writer, self._reader)
-        self.timelines = Timelines(self._writer, self._reader)
-        self.receipts = Receipts(self._writer, self._reader)
+        self.timelines = Timelines(self._writer)
+        self.receipts = Receipts(self._writer)
 
     def open(self, now: float) -> None:
         """Read the keys and start writing; now  monotonic.
@@ -57,6 +58,18 @@ class Ledger:
         self._reader.close()
         if self._own_directory is not None:
             shutil.rmtree(self._own_directory, ignore_errors=True)
+
+
+def timelines_of(path: Path, id: str | None, *, num_wanted: int = 20) -> list[Timeline]:
+    """For a command: the timelines of that id, newest first; without one, the latest.  Raises Overloaded."""
+    with closing(Reader(path)) as reader:
+        return timelines.find(reader, id) if id is not None else timelines.latest(reader, num_wanted)
+
+
+def receipts_of(path: Path, id: str) -> list[bytes]:
+    """For a command: the receipts of a request's answers, as they were recorded.  Raises Overloaded."""
+    with closing(Reader(path)) as reader:
+        return receipts.find(reader, id)
 
 
 def _sweep(now: float) -> list[Write]:

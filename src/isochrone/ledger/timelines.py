@@ -46,10 +46,10 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Timelines:
-    """Those of one ledger."""
+    """Takes those of one server."""
 
-    def __init__(self, writer: Writer, reader: Reader) -> None:
-        self._writer, self._reader = writer, reader
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
 
     def record(self, timeline: Timeline) -> bool:
         """Hand one in; False when the ledger's queue is full (which is counted)."""
@@ -58,15 +58,17 @@ class Timelines:
         values = (timeline.id, timeline.owner, timeline.at, facts)
         return self._writer.put(Write(sql, values, num_bytes=256 + len(facts)))
 
-    def find(self, id: str) -> list[Timeline]:
-        """Those of that id, newest first: callers choose ids, so two may share one.  Raises Overloaded."""
-        rows = self._reader.rows_now("SELECT facts FROM timelines WHERE id = ? ORDER BY number DESC LIMIT 100", (id,))
-        return [msgspec.json.decode(facts, type=Timeline) for (facts,) in rows]
 
-    def latest(self, num_wanted: int) -> list[Timeline]:
-        """The newest ones.  Raises Overloaded."""
-        rows = self._reader.rows_now("SELECT facts FROM timelines ORDER BY number DESC LIMIT ?", (num_wanted,))
-        return [msgspec.json.decode(facts, type=Timeline) for (facts,) in rows]
+def find(reader: Reader, id: str) -> list[Timeline]:
+    """Those of that id, newest first: callers choose ids, so two may share one.  Raises Overloaded."""
+    rows = reader.rows_now("SELECT facts FROM timelines WHERE id = ? ORDER BY number DESC LIMIT 100", (id,))
+    return [msgspec.json.decode(facts, type=Timeline) for (facts,) in rows]
+
+
+def latest(reader: Reader, num_wanted: int) -> list[Timeline]:
+    """The newest ones.  Raises Overloaded."""
+    rows = reader.rows_now("SELECT facts FROM timelines ORDER BY number DESC LIMIT ?", (num_wanted,))
+    return [msgspec.json.decode(facts, type=Timeline) for (facts,) in rows]
 
 
 def sweep(now: float) -> list[Write]:

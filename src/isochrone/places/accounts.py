@@ -41,6 +41,7 @@ class Accounts:
 
     def _receipt(self, sample: int) -> Receipt:
         seed = self._submit.sampling.seed
+        grammar = self._submit.grammar
         assert seed is not None  # fixed when the request was put into the engine's words
         return Receipt(
             model_hash=self._model_hash,
@@ -50,4 +51,6 @@ class Accounts:
             sampling=self._request.sampling,
             prompt_ids=tuple(self._submit.prompt_ids),
             answer_ids=tuple(self._answer_ids[sample]),
+            model=self._request.model,
+            grammar=(grammar.kind, grammar.source) if grammar else None,
         )

@@ -15,7 +15,7 @@ from isochrone.errors import DeadlineExceeded, IsochroneError, Unreachable
 
 from .accounts import Accounts
 from .answer import AnswerText, score
-from .place import Chat, Delta, Load, Model, Price, Prompt, Prompted, Request, Scored, Status
+from .place import Chat, Delta, Details, Load, Model, Price, Prompt, Prompted, Request, Scored, Status
 from .reader import Read, Reader, num_chars
 from .submitting import expect_known, to_submit
 
@@ -62,7 +62,7 @@ class Local:
     model       its public id
     load_reader reads tokenizer and template; called once, in a thread, while the engine loads the weights
     created_at  Unix time of its file, seconds
-    model_hash  of its file, for receipts
+    model_hash  computes that of its files, for receipts; called in a thread, and expected to remember
     grace_s     how long past a stated deadline the engine, which enforces it, is waited for before it counts as hung
     """
 
@@ -74,7 +74,7 @@ class Local:
         *,
         created_at: int = 0,
         grace_s: float = GRACE_S,
-        model_hash: str = "",
+        model_hash: Callable[[], str] = lambda: "",
     ) -> None:
         self._model, self._created_at, self._model_hash = model, created_at, model_hash
         self._grace_s = grace_s
@@ -130,7 +130,8 @@ class Local:
             num_block_tokens=self._info.page_tokens if self._info else 0,
         )
         context = self._info.num_sequence_tokens_max if self._info else None
-        models = (Model(self._model, context, self._created_at),)
+        details = self._reader.details if self._reader else Details()
+        models = (Model(self._model, context, self._created_at, details=details),)
         error = self._error or self._engine.failure
         if error is not None:
             return Status("failed", models, load, str(error))
@@ -153,7 +154,8 @@ class Local:
         read = await self._read(reader, request.prompt)
         submit = to_submit(request, read, deadline, info, reader)
         answers = [_answer(index, request, read, reader) for index in range(request.n)]
-        accounts = Accounts(request, submit, info, self._model_hash)
+        model_hash = await self._run_aside(self._model_hash) if request.with_receipt else ""
+        accounts = Accounts(request, submit, info, model_hash)
         prompt = _PromptScores(reader, request, read.ids)
         early: list[records.Delta] = []  # of answers that began before the prompt's last score came
         async with aclosing(self._engine.submit(submit)) as steps:

@@ -199,7 +199,11 @@ class Timing(Struct, frozen=True):
 
 
 class Receipt(Struct, frozen=True):
-    """What is needed to compute an answer again, token for token."""
+    """What is needed to compute an answer again, token for token.
+
+    model    the id that it was asked by
+    grammar  (kind, source) of what held the answer to a form
+    """
 
     model_hash: str
     plan_hash: str
@@ -208,6 +212,8 @@ class Receipt(Struct, frozen=True):
     sampling: Sampling
     prompt_ids: tuple[int, ...]
     answer_ids: tuple[int, ...]
+    model: str = ""
+    grammar: tuple[str, str] | None = None
 
 
 class Delta(Struct, frozen=True):
@@ -238,6 +244,22 @@ class Delta(Struct, frozen=True):
     num_reasoning: int = 0
 
 
+class Details(Struct, frozen=True):
+    """What a place can say of a model beyond what a request needs; empty or None where it does not know.
+
+    form       how its weights are held, such as q8_0
+    licence    as its file or card names it
+    template   source of its chat template;  thinks: that tells thoughts from words
+    """
+
+    num_parameters: int | None = None
+    size_bytes: int | None = None
+    form: str = ""
+    licence: str = ""
+    template: str = ""
+    thinks: bool = False
+
+
 class Model(Struct, frozen=True):
     """A model that a place serves.
 
@@ -249,6 +271,7 @@ class Model(Struct, frozen=True):
     context: int | None
     created_at: int
     owner: str = "isochrone"
+    details: Details = Details()
 
 
 class Load(Struct, frozen=True):
