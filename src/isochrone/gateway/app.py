@@ -16,6 +16,7 @@ from isochrone.places.place import Load, Model, Place
 
 from . import (
     anthropic_messages,
+    ollama,
     openai_chat,
     openai_completions,
     openai_responses,
@@ -46,6 +47,12 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/v1/messages": {"POST": anthropic_messages.answer},
     "/v1/messages/count_tokens": {"POST": anthropic_messages.count_tokens},
     "/v1/models": {"GET": operations.models},
+    "/api/chat": {"POST": ollama.chat},
+    "/api/generate": {"POST": ollama.generate},
+    "/api/tags": {"GET": ollama.tags},
+    "/api/show": {"POST": ollama.show},
+    "/api/ps": {"GET": ollama.ps},
+    "/api/version": {"GET": ollama.version},
     "/tokenize": {"POST": tokens.tokenize},
     "/detokenize": {"POST": tokens.detokenize},
     "/health": {"GET": operations.health},
@@ -60,7 +67,7 @@ RESPONSE_ROUTES: dict[str, dict[str, Handler]] = {
     "/v1/responses/{id}/cancel": {"POST": openai_responses_stored.cancel},
     "/v1/responses/{id}/input_items": {"GET": openai_responses_stored.input_items},
 }
-DIALECTS: dict[str, Dialect] = {"/v1/messages": anthropic_messages.DIALECT}
+DIALECTS: dict[str, Dialect] = {"/v1/messages": anthropic_messages.DIALECT, "/api/": ollama.DIALECT}
 """Beginning of a path -> how errors are said there; OpenAI's way elsewhere.  One line for each face."""
 
 

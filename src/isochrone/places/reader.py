@@ -6,7 +6,7 @@ import json
 import threading
 from typing import Any
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from isochrone.engine import records
 from isochrone.errors import BadRequest
@@ -14,7 +14,7 @@ from isochrone.text import ChatTemplate, Tokenizer
 from isochrone.text.tools import Offer, Opening, Parser, dialect_of
 from isochrone.text.tools.lark import json_value, regex
 
-from .place import Chat, Format, Message, Prompt, Request, Text, TokenIds, Tool
+from .place import Chat, Details, Format, Message, Prompt, Request, Text, TokenIds, Tool
 
 
 class Read(Struct, frozen=True):
@@ -28,11 +28,14 @@ class Reader:
     """A model's tokenizer with its chat template.  May be used from several threads.
 
     template  source of the chat template; None for a model that only continues texts
+    details   what its file says of the model
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: str | None) -> None:
+    def __init__(self, tokenizer: Tokenizer, template: str | None, details: Details = Details()) -> None:
         self.tokenizer = tokenizer
         self.dialect = dialect_of(template)
+        thinks = self.dialect.thinking is not None or self.dialect.tools.reads_all
+        self.details = structs.replace(details, template=template or "", thinks=thinks)
         ids = {mark: tokenizer.token_to_id(mark) for mark in self.dialect.marks}
         self._marks = {mark: id for mark, id in ids.items() if id is not None and tokenizer.is_special(id)}
         self.shown_ids = frozenset(self._marks.values())
