@@ -22,6 +22,15 @@ class Budget:
     total_s: float | None = None
 
 
+BUDGET_CLASSES = {
+    "voice": Budget(ttft_s=0.5, itl_s=0.1),  # speech goes on before the ear hears a gap, and reads 4 tokens a second
+    "chat": Budget(ttft_s=2.0, itl_s=0.2),  # a reader waits two seconds, and reads 5 tokens a second
+    "agent-step": Budget(total_s=30.0),  # nobody reads along: only the whole step counts
+    "batch": Budget(total_s=3600.0),  # within the hour, after everybody else
+}
+"""Budgets by name, for callers who know what they are rather than what they need."""
+
+
 @dataclass(frozen=True, slots=True)
 class Deadline:
     """A budget pinned to the clock.  Instants on this machine's monotonic clock, in seconds.

@@ -46,7 +46,7 @@ async def answer(gateway: Gateway, call: Call) -> None:
     """Handle `/v1/messages`."""
     fields: MessageFields = PARSER.parse(await call.body())
     gateway.expect_model(fields.model)
-    deadline, dated = deadline_of(call)
+    deadline, dated = deadline_of(call, fields.budget)
     request = to_request(fields, id=call.id, tenant=call.tenant, limits=gateway.limits, dated=dated)
     await gateway.generate(call, lambda meter: _respond(gateway, call, fields, request, deadline, meter))
 

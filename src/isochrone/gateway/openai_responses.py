@@ -114,7 +114,7 @@ async def answer(gateway: Gateway, call: Call) -> None:
     """Handle the route."""
     shelf = shelf_of(gateway, call)
     asked = await read_body(gateway, call, shelf)
-    deadline, dated = deadline_of(call)
+    deadline, dated = deadline_of(call, asked.fields.budget)
     request = asked.request(call, dated=dated)
     if asked.fields.background:
         await _in_background(gateway, call, shelf, asked, request, deadline)
