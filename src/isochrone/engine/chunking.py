@@ -2,10 +2,10 @@
 
     ├── the streams' own tokens ──┼── room for prompts ──┤
     0                          base_s                 allowed_s = min( 0.9 · itl_s of whoever states one,
-                                                                       1.8 · base_s while somebody states none )
+                                                                       1.92 · base_s while somebody states none )
 
-With 1.8 a prompt costs the streams beside it less than twice the time between tokens, and itself gets 0.8 / 1.8 of
-the machine, so its first token comes within 2.3 times what it takes alone.  A prompt that states when it must begin
+With 1.92 a prompt costs the streams beside it less than twice the time between tokens, and itself gets 0.92 / 1.92 of
+the machine, so its first token comes within 2.1 times what it takes alone, and what small chunks waste.  A prompt that states when it must begin
 may take more from streams that stated nothing, up to 0.2 s a token, and only as much as it needs.
 """
 
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from isochrone.predict.pace import Pace, StepLoad
 
-STRETCH = 1.8
+STRETCH = 1.92
 """Time between tokens of streams that stated none, beside a prompt: so many times that without it."""
 URGENT_ITL_S_MAX = 0.2
 """Most that a dated prompt in need may cost a stream that stated nothing, seconds between tokens."""
@@ -26,7 +26,9 @@ ITL_SHARE = 0.9
 DUE_SHARE = 0.7
 """Of the time until a first token is due, when it is planned to come."""
 NUM_CHUNK_MIN = 4
-"""A prompt always gets on by this many tokens, a row of tiles, whatever was stated: nobody starves."""
+"""A prompt always gets on by this many tokens, whatever was stated: nobody starves."""
+TILE_ROWS, NUM_TILED_MIN = 4, 16
+"""Steps of whole tiles waste nothing (5 % at 16 tokens); below that many, rounding down would waste more."""
 
 IDLE_STEP_S = 0.25
 """Most that a step of prompts alone is planned to take: who comes meanwhile waits for its end."""
@@ -67,11 +69,13 @@ def prompt_room(streams: Streams, prompts: Sequence[Prompt], pace: Pace, now: fl
         calm_s = min(calm_s, STRETCH * base_s)
         urgent_s = min(urgent_s, max(URGENT_ITL_S_MAX, STRETCH * base_s))
     start = prompts[0].start if prompts else 0
-    room = pace.chunk_tokens(start, calm_s - base_s)
+    room = pace.chunk_tokens(streams.load, start, calm_s)
     if urgent_s > calm_s:
-        room = max(room, min(tokens_needed(prompts, base_s, pace, now), pace.chunk_tokens(start, urgent_s - base_s)))
-    whole_tiles = room - (streams.load.num_tokens + room) % NUM_CHUNK_MIN
-    return max(whole_tiles, NUM_CHUNK_MIN)
+        most = pace.chunk_tokens(streams.load, start, urgent_s)
+        room = max(room, min(tokens_needed(prompts, base_s, pace, now), most))
+    if room >= NUM_TILED_MIN:
+        room -= (streams.load.num_tokens + room) % TILE_ROWS
+    return max(room, NUM_CHUNK_MIN)
 
 
 def streams_max(itl_s: float, depth: float, pace: Pace) -> int:
@@ -91,7 +95,7 @@ def urgent_slowdown(load: StepLoad, itl_s: float, pace: Pace) -> float:
 
 def idle_room(prompts: Sequence[Prompt], pace: Pace) -> int:
     """Tokens of prompts in a step in which nobody decodes."""
-    return max(NUM_IDLE_MIN, pace.chunk_tokens(prompts[0].start if prompts else 0, IDLE_STEP_S))
+    return max(NUM_IDLE_MIN, pace.chunk_tokens(StepLoad(0, 0, 0.0), prompts[0].start if prompts else 0, IDLE_STEP_S))
 
 
 def tokens_needed(prompts: Sequence[Prompt], base_s: float, pace: Pace, now: float) -> int:
@@ -102,7 +106,7 @@ def tokens_needed(prompts: Sequence[Prompt], base_s: float, pace: Pace, now: flo
     """
     needed, num_tokens, own_s = 0.0, 0, 0.0
     for prompt in prompts:
-        own_s += pace.chunk_s(prompt.start, prompt.num_tokens)
+        own_s += pace.prompt_s(prompt.start, prompt.num_tokens)
         num_tokens += prompt.num_tokens
         if prompt.due_at == math.inf:
             continue

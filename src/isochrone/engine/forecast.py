@@ -81,7 +81,7 @@ class _Walk:
             self._wait_for_room(queued.num_pages)
             self._num_slots -= 1
             self._num_pages -= queued.num_pages
-        own_s = self._pace.chunk_s(queued.start, queued.num_tokens)
+        own_s = self._pace.prompt_s(queued.start, queued.num_tokens)
         base_s = self._base_s()
         if self._ends:
             steps = queued.num_tokens / NUM_CHUNK_MIN

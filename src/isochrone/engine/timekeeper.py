@@ -103,7 +103,7 @@ class Timekeeper:
         dated += [s for s in roster.running if s.standing.due_at < math.inf and s.standing.num_left > 1]
         slowdown = OPTIMISM * urgent_slowdown(self._decode_load(roster), self._itl_s(roster), self.pace)
         jobs = [
-            Job(s.id, self.pace.chunk_s(s.num_computed, s.num_left) * slowdown, s.due_at)
+            Job(s.id, self.pace.prompt_s(s.num_computed, s.num_left) * slowdown, s.due_at)
             for s in (sequence.standing for sequence in dated)
         ]
         late = choose_late(jobs, now)

@@ -6,12 +6,15 @@ A token passes every layer, a row passes the head and is sampled, a pair is one 
 Each observation weighs by its relative error (a step of 5 ms and one of 500 ms teach equally), the past fades, and a
 weak prior that never fades keeps a factor where it was for as long as nothing tells it from the others: a thousand
 decode steps alike say nothing about the price of a prompt.
+
+No such line fits all steps alike: kernels go by tiles, and small chunks read the cache again and again.  So how far
+the line is off is followed for three kinds of steps apart: decode, a small chunk beside it, and mostly prompt.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 Factors = tuple[float, float, float, float]
 """Of the constant, of a token, of a row and of a pair."""
@@ -22,6 +25,10 @@ PRIOR_WEIGHT = 0.02
 """Observations that the prior counts as, for each factor."""
 MEMORY = 200.0
 """Observations after which the past weighs 1/e of the present."""
+OFF_RATE = 0.1
+"""Weight of the newest step in how far its kind is off."""
+BULK_TOKENS_PER_ROW = 32
+"""A step with more tokens to a row than this is mostly prompt."""
 OFF_MAX = 3.0
 """Once enough is known, one step says at most so many times what was expected: a suspended machine is no price."""
 NUM_KNOWN = 3
@@ -43,6 +50,13 @@ class StepLoad:
     def terms(self) -> Factors:
         return 1.0, float(self.num_tokens), float(self.num_rows), float(self.num_pairs)
 
+    @property
+    def kind(self) -> int:
+        """0 decode, 1 a small chunk beside it, 2 mostly prompt."""
+        if self.num_tokens <= self.num_rows:
+            return 0
+        return 1 if self.num_tokens <= BULK_TOKENS_PER_ROW * self.num_rows else 2
+
 
 @dataclass(frozen=True, slots=True)
 class Pace:
@@ -50,12 +64,14 @@ class Pace:
 
     weight   observations remembered, faded
     products, targets   sums of z zᵀ and of z, where z is the share of the step's time that each term of the prior is
+    offs     by kind of step: seconds it takes, over those that the factors say
     """
 
     factors: Factors = PRIOR
     weight: float = 0.0
     products: tuple[Factors, Factors, Factors, Factors] = ((0.0,) * 4,) * 4
     targets: Factors = (0.0, 0.0, 0.0, 0.0)
+    offs: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     @property
     def is_known(self) -> bool:
@@ -64,21 +80,25 @@ class Pace:
 
     def step_s(self, load: StepLoad) -> float:
         """Seconds of such a step."""
-        return sum(factor * term for factor, term in zip(self.factors, load.terms, strict=True))
+        return self.offs[load.kind] * self._line_s(load)
 
-    def chunk_s(self, start: int, num_tokens: float) -> float:
-        """Seconds that a chunk of a prompt behind `start` positions adds to a step."""
+    def prompt_s(self, start: int, num_tokens: float) -> float:
+        """Seconds that these tokens of a prompt, behind `start` positions, take in large chunks."""
         _, token, _, pair = self.factors
-        return num_tokens * (token + pair * (start + num_tokens / 2))
+        return self.offs[2] * num_tokens * (token + pair * (start + num_tokens / 2))
 
-    def chunk_tokens(self, start: int, seconds: float) -> int:
-        """Tokens of a prompt behind `start` positions that add at most these seconds to a step."""
+    def chunk_tokens(self, beside: StepLoad, start: int, step_s: float) -> int:
+        """Tokens of a prompt behind `start` positions with which a step of this load takes at most step_s seconds."""
+        seconds = step_s / self.offs[1 if beside.num_rows else 2] - self._line_s(beside)
         if seconds <= 0.0:
             return 0
         _, token, _, pair = self.factors
         linear = token + pair * start
         root = math.sqrt(linear * linear + 2.0 * pair * seconds)
         return int(min(2.0 * seconds / max(linear + root, 1e-12), 1e9))
+
+    def _line_s(self, load: StepLoad) -> float:
+        return sum(factor * term for factor, term in zip(self.factors, load.terms, strict=True))
 
 
 def learn_step(pace: Pace, load: StepLoad, step_s: float) -> Pace:
@@ -96,7 +116,12 @@ def learn_step(pace: Pace, load: StepLoad, step_s: float) -> Pace:
     targets = tuple(fade * old + z[i] for i, old in enumerate(pace.targets))
     shares = _solve(products, targets)
     factors = tuple(share * prior for share, prior in zip(shares, PRIOR, strict=True))
-    return Pace(factors, pace.weight * fade + 1.0, products, targets)  # type: ignore[arg-type]
+    learned = Pace(factors, pace.weight * fade + 1.0, products, targets, pace.offs)  # type: ignore[arg-type]
+    line_s, offs = learned._line_s(load), list(pace.offs)
+    if line_s > 0.0:
+        off = min(max(step_s / line_s, 1.0 / OFF_MAX), OFF_MAX)
+        offs[load.kind] *= math.exp(OFF_RATE * math.log(off / offs[load.kind]))
+    return replace(learned, offs=tuple(offs))  # type: ignore[arg-type]
 
 
 def _solve(products: tuple[tuple[float, ...], ...], targets: tuple[float, ...]) -> list[float]:
