@@ -63,7 +63,7 @@ def read_receipts(named: str) -> list[Receipt]:
     if path.is_file():
         if path.stat().st_size > RECEIPT_BYTES_MAX:
             raise BadRequest(f"{named} is too large for a receipt.", fix="Name the file with the receipt itself.")
-        return [parse_receipt(path.read_bytes())]
+        return parse_receipts(path.read_bytes())
     from isochrone.ledger import receipts_of
 
     found = receipts_of(paths.ledger_path(), named)
@@ -72,20 +72,21 @@ def read_receipts(named: str) -> list[Receipt]:
             f"There is no file {named}, and the ledger has no receipt of a request with that id.",
             fix="Ask for a receipt with the header `isochrone-receipt: 1`, and name the answer's x-request-id.",
         )
-    return [parse_receipt(body) for body in found]
+    return [receipt for body in found for receipt in parse_receipts(body)]
 
 
-def parse_receipt(body: bytes) -> Receipt:
-    """A receipt as callers get it, or an answer with one inside.  Raises BadRequest."""
+def parse_receipts(body: bytes) -> list[Receipt]:
+    """A receipt as JSON, a list of them, or an answer with some inside.  Raises BadRequest."""
     try:
         outer = msgspec.json.decode(body)
-        if isinstance(outer, dict) and isinstance(outer.get("isochrone"), dict):
-            outer = outer["isochrone"].get("receipt", outer)
-        if isinstance(outer, list) and len(outer) == 1:
-            outer = outer[0]
-        return msgspec.convert(outer, Receipt, strict=False)
+        if isinstance(outer, dict) and isinstance(ours := outer.get("isochrone"), dict):
+            outer = ours.get("receipts") or ours.get("receipt")
+        found = msgspec.convert(outer if isinstance(outer, list) else [outer], list[Receipt], strict=False)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequest(f"This is no receipt: {error}.", fix="Pass it on as the server gave it.") from None
+    if not found:
+        raise BadRequest("There is no receipt in it.", fix="Ask for one with the header `isochrone-receipt: 1`.")
+    return found
 
 
 def verify(receipt: Receipt, settings: Settings, *, model: str | None = None) -> Verdict:
