@@ -13,7 +13,10 @@ from pathlib import Path
 
 import click
 
+from docs.anthropic_fields import anthropic_page
 from docs.claims import Claim, read_claims
+from docs.ollama_fields import ollama_page
+from docs.openai_fields import openai_page
 from docs.responses_fields import responses_page
 from isochrone import config, errors
 from isochrone.cli.app import FAILED, MISUSED, VERBS, app
@@ -31,6 +34,9 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
         reference / "commands.md": commands_page(),
         reference / "settings.md": settings_page(),
         reference / "errors.md": errors_page(),
+        reference / "openai-fields.md": PRINTED + openai_page(),
+        reference / "anthropic-fields.md": PRINTED + anthropic_page(),
+        reference / "ollama-fields.md": PRINTED + ollama_page(),
         reference / "responses-fields.md": PRINTED + responses_page(),
     }
     claims = {claim.id: claim for claim in read_claims(root / "docs" / "claims.toml")}

@@ -238,3 +238,10 @@ HONOURED: dict[str, str] = {
 }
 PARSER = BodyParser(MessageFields, REFUSED)
 COUNT_PARSER = BodyParser(CountFields, COUNT_REFUSED)
+BLOCKS = ("text", "thinking", "tool_use", "tool_result")
+BLOCKS_REFUSED = frozenset({
+    "bash_code_execution_tool_result", "code_execution_tool_result", "container_upload", "document", "image",
+    "redacted_thinking", "search_result", "server_tool_use", "text_editor_code_execution_tool_result",
+    "tool_search_tool_result", "web_fetch_tool_result", "web_search_tool_result",
+})  # fmt: skip
+"""Types of blocks that a model which reads text, and a server that runs no tools, cannot know of."""

@@ -47,7 +47,7 @@ async def chat(gateway: Gateway, call: Call) -> None:
     """Handle `/api/chat`."""
     fields: ChatFields = CHAT_PARSER.parse(await call.body())
     _expect(gateway, fields)
-    deadline, dated = deadline_of(call)
+    deadline, dated = deadline_of(call, fields.budget)
     request = chat_request(fields, id=call.id, tenant=call.tenant, limits=gateway.limits, dated=dated)
     if not fields.messages:
         return await call.respond(loaded("chat", fields.model))
@@ -58,7 +58,7 @@ async def generate(gateway: Gateway, call: Call) -> None:
     """Handle `/api/generate`."""
     fields: GenerateFields = GENERATE_PARSER.parse(await call.body())
     _expect(gateway, fields)
-    deadline, dated = deadline_of(call)
+    deadline, dated = deadline_of(call, fields.budget)
     request = generate_request(fields, id=call.id, tenant=call.tenant, dated=dated)
     if not fields.prompt:
         return await call.respond(loaded("generate", fields.model))
