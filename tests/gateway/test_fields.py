@@ -14,8 +14,10 @@ from openai.types.chat import completion_create_params as chat_documented
 
 from isochrone.errors import BadRequest
 from isochrone.gateway import openai_chat, openai_completions
+from isochrone.gateway import openai_tables as tables
 from isochrone.gateway.chunks import ChunkFrame
 from isochrone.gateway.limits import Limits
+from isochrone.gateway.openai_tables import OWN
 from isochrone.places.place import Chat, Delta, Message, Request, Scored, Text, TokenIds
 
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -48,15 +50,30 @@ def test_every_field_that_openai_documents_is_known(documented: type, ours: Any)
     assert set(documented.__annotations__) | {"stream"} <= set(ours.__struct_fields__)
 
 
+@pytest.mark.parametrize(
+    ("ours", "tables", "refused"),
+    [
+        (openai_chat.ChatFields, (tables.CHAT, tables.CHAT_ACCEPTED, tables.CHAT_OWN), openai_chat.REFUSED),
+        (
+            openai_completions.CompletionFields,
+            (tables.COMPLETIONS, tables.COMPLETIONS_ACCEPTED, tables.COMPLETIONS_OWN),
+            openai_completions.REFUSED,
+        ),
+    ],
+)
+def test_each_field_is_in_one_table_and_the_tables_have_no_other(ours: Any, tables: Any, refused: Any) -> None:
+    names = [name for table in (*tables, OWN, refused) for name in table]
+    assert sorted(names) == sorted(ours.__struct_fields__)
+
+
 @pytest.mark.parametrize("name", sorted(openai_chat.REFUSED))
 def test_what_is_not_offered_is_refused_by_name_unless_it_asks_for_nothing(name: str) -> None:
     neutral, _ = openai_chat.REFUSED[name]
     for value in (None, *neutral):
         chat(CHAT | {name: value})
-    if name != "parallel_tool_calls":  # says how to call tools, and asks for none
-        with pytest.raises(BadRequest, match=f"{name} is not supported") as caught:
-            chat(CHAT | {name: {"type": "something"}})
-        assert caught.value.param == name
+    with pytest.raises(BadRequest, match=f"{name} is not supported") as caught:
+        chat(CHAT | {name: {"type": "something"}})
+    assert caught.value.param == name
 
 
 @pytest.mark.parametrize(
@@ -77,7 +94,7 @@ def test_what_is_not_offered_is_refused_by_name_unless_it_asks_for_nothing(name:
         ("messages", [{"content": "x"}], "The field messages[0].role is missing."),
         ("messages", [{"role": "king", "content": "x"}], "messages[0].role cannot be 'king'."),
         ("messages", [{"role": "user"}], "messages[0] has no content."),
-        ("messages", [{"role": "tool", "content": "x"}], "messages[0] has the role tool"),
+        ("messages", [{"role": "tool", "content": "x"}], "messages[0] has the role tool, but no tool_call_id"),
         ("stream_options", {"include_usage": True}, "stream_options is given, but stream is not true."),
         ("top_logprobs", 3, "top_logprobs is given, but logprobs is not true."),
     ],

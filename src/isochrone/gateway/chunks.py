@@ -7,6 +7,10 @@ from typing import Any
 
 import msgspec
 
+from isochrone.places.place import Delta
+
+from .trace import current_timing
+
 PAD_BYTES = 64
 
 
@@ -23,17 +27,19 @@ class ChunkFrame:
         self._usage = b',"usage":null' if with_usage else b""
         self._padded = padded
 
-    def choice(self, index: int, content: bytes, logprobs: bytes, finish_reason: str | None) -> bytes:
-        """One chunk with one choice.  content  the member that holds the text, as JSON"""
+    def choice(
+        self, index: int, content: bytes, logprobs: bytes, finish_reason: str | None, own: dict[str, Any] | None = None
+    ) -> bytes:
+        """One chunk with one choice.  content  the member with the text, as JSON;  own: what `own_fields` gives"""
         reason = b'"%s"' % finish_reason.encode() if finish_reason else b"null"
         return self._close(
-            b'%s,"choices":[{"index":%d,%s,"logprobs":%s,"finish_reason":%s}]%s'
-            % (self._open, index, content, logprobs, reason, self._usage)
+            b'%s,"choices":[{"index":%d,%s,"logprobs":%s,"finish_reason":%s}]%s%s'
+            % (self._open, index, content, logprobs, reason, self._usage, _member("isochrone", own))
         )
 
-    def usage(self, num_prompt: int, num_cached: int, num_answer: int) -> bytes:
+    def usage(self, num_prompt: int, num_cached: int, num_answer: int, num_reasoning: int = 0) -> bytes:
         """The last chunk, without a choice."""
-        counts = msgspec.json.encode(usage(num_prompt, num_cached, num_answer))
+        counts = msgspec.json.encode(usage(num_prompt, num_cached, num_answer, num_reasoning))
         return self._close(b'%s,"choices":[],"usage":%s' % (self._open, counts))
 
     def _close(self, chunk: bytes) -> bytes:
@@ -44,11 +50,36 @@ class ChunkFrame:
         return b'%s,"obfuscation":"%s"}\n\n' % (chunk, filling)
 
 
-def usage(num_prompt: int, num_cached: int, num_answer: int) -> dict[str, Any]:
-    """Token counts as OpenAI gives them."""
+def usage(num_prompt: int, num_cached: int, num_answer: int, num_reasoning: int = 0) -> dict[str, Any]:
+    """Token counts as OpenAI gives them, and where the time went."""
+    timing = current_timing()
     return {
         "prompt_tokens": num_prompt,
         "completion_tokens": num_answer,
         "total_tokens": num_prompt + num_answer,
         "prompt_tokens_details": {"cached_tokens": num_cached},
-    }
+        "completion_tokens_details": {"reasoning_tokens": num_reasoning},
+    } | ({"timing": timing} if timing else {})
+
+
+def own_fields(delta: Delta) -> dict[str, Any]:
+    """What OpenAI's shape has no place for, of an answer's last delta: the member `isochrone`."""
+    own: dict[str, Any] = {}
+    if delta.ended_by is not None:
+        own["ended_by"] = delta.ended_by
+    if delta.receipt is not None:
+        own["receipts"] = [msgspec.to_builtins(delta.receipt)]
+    return own
+
+
+def joined(own: list[dict[str, Any]]) -> dict[str, Any]:
+    """The same for several answers in one body."""
+    out: dict[str, Any] = {}
+    for one in own:
+        receipts = out.get("receipts", []) + one.get("receipts", [])
+        out |= one | ({"receipts": receipts} if receipts else {})
+    return out
+
+
+def _member(name: str, value: dict[str, Any] | None) -> bytes:
+    return b',"%s":%s' % (name.encode(), msgspec.json.encode(value)) if value else b""

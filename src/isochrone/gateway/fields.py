@@ -15,6 +15,8 @@ from msgspec import UNSET, Meta
 from isochrone.errors import BadRequest
 from isochrone.places.place import Sampling
 
+from .openai_tools import StructuredOutputs
+
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Bias = Annotated[float, Meta(ge=-100, le=100)]
@@ -54,6 +56,8 @@ class CommonFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     repetition_penalty: Annotated[float, Meta(gt=0, le=10)] | None = None
     stop_token_ids: Annotated[list[TokenId], Meta(max_length=64)] | None = None
     ignore_eos: bool | None = None
+    # Ours: what the caller can wait for, see `deadlines`.
+    budget: str | dict[str, Any] | None = None
 
     def sampling(self) -> Sampling:
         return Sampling(
@@ -76,6 +80,27 @@ class CommonFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
     def wants_padding(self) -> bool:
         return bool(self.stream_options and self.stream_options.include_obfuscation)
+
+
+class CacheFields(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """pin  keep the prompt's blocks from eviction, within the key's quota;  ttl: for so many seconds"""
+
+    pin: bool
+    ttl: Annotated[float, Meta(gt=0, le=86_400)] = 600.0
+
+
+class OwnFields(CommonFields, kw_only=True, forbid_unknown_fields=True):
+    """Beyond what OpenAI documents.
+
+    drafts  whether tokens may be guessed ahead; the text is the same
+    """
+
+    cache: CacheFields | None = None
+    drafts: bool | None = None
+    structured_outputs: StructuredOutputs | None = None
+
+    def pin_s(self) -> float | None:
+        return self.cache.ttl if self.cache and self.cache.pin else None
 
 
 T = TypeVar("T")

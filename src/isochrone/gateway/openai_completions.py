@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
@@ -17,11 +17,12 @@ from isochrone.places.merge import merge
 from isochrone.places.place import Delta, Prompt, Prompted, Request, Scored, Text, TokenIds
 
 from .call import Call
-from .chunks import ChunkFrame, usage
+from .chunks import ChunkFrame, joined, own_fields, usage
 from .deadlines import deadline_of
-from .fields import NUM_TOP_MAX, BodyParser, CommonFields, Refusals, TokenId, given
+from .fields import NUM_TOP_MAX, BodyParser, OwnFields, Refusals, TokenId, given
 from .limits import Limits
 from .meter import Meter
+from .openai_tools import format_of
 
 if TYPE_CHECKING:
     from .app import Gateway
@@ -30,7 +31,7 @@ NUM_TOKENS_DEFAULT = 16
 """What OpenAI documents for this endpoint when max_tokens is absent."""
 
 
-class CompletionFields(CommonFields, kw_only=True, forbid_unknown_fields=True):
+class CompletionFields(OwnFields, kw_only=True, forbid_unknown_fields=True):
     """OpenAI's completions body.  `best_of` is honoured where it asks for no more than `n`."""
 
     prompt: str | list[str | TokenId | list[TokenId]]
@@ -78,6 +79,9 @@ def to_requests(
             num_top=fields.logprobs,
             echo=bool(fields.echo),
             dated=dated,
+            format=format_of(None, fields.structured_outputs),
+            drafts=given(fields.drafts, True),
+            pin_s=fields.pin_s(),
         )
         for index, prompt in enumerate(prompts)
     ]
@@ -109,7 +113,7 @@ async def answer(gateway: Gateway, call: Call) -> None:
     """Handle the route."""
     fields: CompletionFields = PARSER.parse(await call.body())
     gateway.expect_model(fields.model)
-    deadline, dated = deadline_of(call)
+    deadline, dated = deadline_of(call, fields.budget)
     requests = to_requests(fields, id=call.id, tenant=call.tenant, limits=gateway.limits, dated=dated)
     work = _streamed if fields.stream else _whole
     await gateway.generate(
@@ -162,14 +166,17 @@ class CompletionStream:
             return b"".join(self._chunk(index, event.text, event.scored, None) for index in indices)
         if not (event.text or event.scored or event.finish_reason):
             return b""
-        return self._chunk(prompt * self._n + event.index, event.text, event.scored, event.finish_reason)
+        own = own_fields(event) if event.finish_reason else None
+        return self._chunk(prompt * self._n + event.index, event.text, event.scored, event.finish_reason, own)
 
-    def _chunk(self, index: int, text: str, scored: tuple[Scored, ...], reason: str | None) -> bytes:
+    def _chunk(
+        self, index: int, text: str, scored: tuple[Scored, ...], reason: str | None, own: dict[str, Any] | None = None
+    ) -> bytes:
         logprobs = b"null"
         if self._scoring:
             logprobs = msgspec.json.encode(_logprobs(scored, self._positions[index]))
             self._positions[index] += sum(len(token.text) for token in scored)
-        return self._frame.choice(index, b'"text":%s' % msgspec.json.encode(text), logprobs, reason)
+        return self._frame.choice(index, b'"text":%s' % msgspec.json.encode(text), logprobs, reason, own)
 
     def usage(self, num_prompt: int, num_cached: int, num_answer: int) -> bytes:
         return self._frame.usage(num_prompt, num_cached, num_answer)
@@ -180,6 +187,7 @@ class _Choice:
     texts: list[str]
     scored: list[Scored]
     reason: str | None = None
+    own: dict[str, Any] = field(default_factory=dict)
 
 
 class CompletionAnswer:
@@ -202,6 +210,8 @@ class CompletionAnswer:
         choice.texts.append(event.text)
         choice.scored.extend(event.scored)
         choice.reason = event.finish_reason
+        if event.finish_reason:
+            choice.own = own_fields(event)
 
     def body(self, num_prompt: int, num_cached: int, num_answer: int) -> bytes:
         choices = [
@@ -213,9 +223,9 @@ class CompletionAnswer:
             }
             for index, choice in enumerate(self._choices)
         ]
-        return msgspec.json.encode(
-            {**self._head, "choices": choices, "usage": usage(num_prompt, num_cached, num_answer)}
-        )
+        own = joined([choice.own for choice in self._choices])
+        body = {**self._head, "choices": choices, "usage": usage(num_prompt, num_cached, num_answer)}
+        return msgspec.json.encode(body | ({"isochrone": own} if own else {}))
 
 
 def _new_id() -> str:

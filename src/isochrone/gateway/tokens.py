@@ -12,7 +12,7 @@ from isochrone.places.place import Chat, Prompt, Text
 
 from .call import Call
 from .fields import BodyParser, TokenId
-from .openai_chat import ChatMessage, messages_of
+from .openai_messages import ChatMessage, messages_of
 
 if TYPE_CHECKING:
     from .app import Gateway

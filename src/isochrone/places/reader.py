@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from typing import Any
 
@@ -15,6 +16,8 @@ from isochrone.text.tools import Offer, Opening, Parser, dialect_of
 from isochrone.text.tools.lark import json_value, regex
 
 from .place import Chat, Details, Format, Message, Prompt, Request, Text, TokenIds, Tool
+
+_THINKING = ("enable_thinking", "reasoning_effort")
 
 
 class Read(Struct, frozen=True):
@@ -98,8 +101,18 @@ class Reader:
         turns: list[dict[str, Any]] = [_turn(message) for message in chat.messages]
         if tools or any(message.tool_calls or message.role == "tool" for message in chat.messages):
             turns = self.dialect.tools.turns(turns, tools)
+        self._expect_known(chat.template_variables)
         offers = [_function(tool) for tool in tools] if tools and self.dialect.lays_out_tools else None
         return self._template().render(turns, offers, chat.add_generation_prompt, variables=chat.template_variables)
+
+    def _expect_known(self, variables: dict[str, Any]) -> None:
+        """A name that the template never asks for would change nothing.  How much to think is asked of any model."""
+        for name in variables:
+            if name not in _THINKING and not re.search(rf"\b{re.escape(name)}\b", self._source or ""):
+                raise BadRequest(
+                    f"This model's chat template knows no {name[:80]}.",
+                    fix="Leave it out.", param="chat_template_kwargs",
+                )  # fmt: skip
 
     def _template(self) -> ChatTemplate:
         if self._source is None:
