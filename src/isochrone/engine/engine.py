@@ -26,6 +26,7 @@ from .bounds import engine_info, step_limits
 from .failures import NUM_LOSSES_MAX, lost_too_often, not_finite, raised_alone
 from .grammar import GrammarState
 from .grammars import Grammars
+from .guessing import Guesser
 from .outcome import Outcome, read_rows
 from .records import (
     EngineLimits,
@@ -41,6 +42,9 @@ from .roster import Roster
 from .schedule import StepPlan, plan_step
 from .sequence import Sequence, Taken
 from .timekeeper import Timekeeper
+
+NUM_GUESSED_STEPS = 8
+"""Steps with guesses of which one is learned from: each is another size, and to learn costs a hundredth of a step."""
 
 
 class Engine:
@@ -61,6 +65,7 @@ class Engine:
         self.roster = Roster(runtime.info, self._limits.num_running_max, limits.policy)
         self.time = Timekeeper(self._limits, limits.policy)
         self._forces = limits.forces
+        self._guesser = Guesser(self.roster, self._limits, forces=limits.forces, drafts=limits.drafts)
         self._grammars = Grammars(load_tokens, self.info.vocab_size)
         self._anteroom = Anteroom(self._grammars)
         self._suspects: deque[Sequence] = deque()  # of a step that raised: tried alone
@@ -223,9 +228,11 @@ class Engine:
     # The step.
 
     def _run(self, decoding: list[Sequence], works: list[Work]) -> None:
-        is_plain = not works and all(s.num_answer_max and s.grammar is None for s in decoding)
+        guesses = self._guesser.guess(decoding, works)
+        is_decode = not works
+        is_plain = is_decode and not guesses and all(s.num_answer_max and s.grammar is None for s in decoding)
         if not is_plain:
-            works = self._masked([self._work(s, 1) for s in decoding] + works)
+            works = self._extended([self._work(s, 1) for s in decoding] + works, guesses)
             decoding = [s for s in decoding if s.slot >= 0]
             if not works:
                 return
@@ -234,49 +241,38 @@ class Engine:
             batch = self.roster.tables.decode(decoding) if is_plain else self.roster.tables.mixed(works)
             result = self._runtime.step(batch)
         except Exception as error:  # a fault ends at a request: find whose it is
-            self._suspect(decoding if is_plain else [work.sequence for work in works], error)
+            self._suspect(works or [Work(s, 1) for s in decoding], error)
             return
         self._step_s = self._clock() - begin
-        self.time.learn_step(batch, self._step_s)
+        num_drafts = sum(len(work.drafts) for work in works)
+        if is_decode:
+            self._guesser.learn_step(len(batch.token_ids), self._step_s)
+        if not num_drafts or self._totals["num_steps_total"] % NUM_GUESSED_STEPS == 0:
+            self.time.learn_step(batch, self._step_s)
         self._totals["num_steps_total"] += 1
         self._totals["num_decode_tokens_total"] += len(decoding)
         if is_plain and not result.failed and not result.lost and result.finite.all():
             self._absorb_decode(decoding, result)
         else:
-            num_drafts = sum(len(work.drafts) for work in works)
             self._totals["num_prefill_tokens_total"] += len(batch.token_ids) - len(decoding) - num_drafts
             self._absorb(works or [Work(s, 1) for s in decoding], result)
 
-    def _masked(self, works: list[Work]) -> list[Work]:
-        """With the masks of their grammars, and what these force among rows that are drawn; without who fails here."""
-        num_tokens_left = self._limits.num_step_tokens - sum(work.num_tokens for work in works)
-        num_rows_left = self._limits.num_rows_max - sum(work.num_rows for work in works)
-        out = []
-        for work in works:
-            sequence = work.sequence
-            if work.draws and sequence.grammar is not None:
-                num_max = max(0, min(num_tokens_left, num_rows_left, sequence.num_guessable(), self._num_paged(work)))
-                try:
-                    walk = sequence.grammar.walk(work.drafts, num_max, forces=self._forces)
-                except IsochroneError as error:
-                    self._fail(sequence, error)
-                    continue
-                num_tokens_left -= len(walk.tokens)
-                num_rows_left -= len(walk.tokens)
-                work.drafts, work.masks = walk.tokens, walk.masks
-            out.append(work)
-        return [work for work in out if work.sequence.slot >= 0]  # others may have left with a sibling
+    def _extended(self, works: list[Work], guesses: dict[int, list[int]]) -> list[Work]:
+        """With drafts and masks; without those whose grammar fails here."""
+        works, failed = self._guesser.extend(works, guesses)
+        for sequence, error in failed:
+            if sequence.slot >= 0:
+                self._fail(sequence, error)
+        return [work for work in works if work.sequence.slot >= 0]  # others may have left with a sibling
 
-    def _num_paged(self, work: Work) -> int:
-        """Positions after its tokens that have a page."""
-        standing = work.sequence.standing
-        return standing.num_pages * self._limits.page_tokens - standing.num_computed - work.num_tokens
-
-    def _suspect(self, sequences: list[Sequence], error: Exception) -> None:
-        if len(sequences) > 1:
-            self._suspects = deque(sequences)
-            return
-        self._fail(sequences[0], raised_alone(error))
+    def _suspect(self, works: list[Work], error: Exception) -> None:
+        guessed = [work.sequence for work in works if work.drafts]
+        for sequence in guessed:
+            sequence.is_guessed = False  # what raised may have been a guess
+        if len(works) > 1:
+            self._suspects = deque(work.sequence for work in works)
+        elif not guessed:
+            self._fail(works[0].sequence, raised_alone(error))
 
     # After the step.
 
@@ -289,6 +285,7 @@ class Engine:
             standing.num_computed += 1
             if standing.num_computed % page_tokens == 0:
                 self.roster.register(sequence)
+            self._guesser.learn(sequence, [token])
             self._push(sequence, token, row, result, now)
 
     def _absorb(self, works: list[Work], result: StepResult) -> None:
@@ -314,6 +311,7 @@ class Engine:
         if work.draws:
             try:
                 taken = sequence.take(result.tokens[row : row + work.num_draws].tolist(), work.drafts)
+                self._guesser.learn(sequence, taken.token_ids)
             except IsochroneError as error:  # its grammar costs too much here
                 self._fail(sequence, error)
                 return
@@ -404,6 +402,7 @@ class Engine:
         self._totals["num_finished_total"] += 1
         self._totals["num_forced_total"] += sequence.num_forced
         self.time.learn_answer(sequence)
+        self._guesser.finish(sequence)
         if sequence.admitted_at:
             self._service_s += 0.1 * (now - sequence.admitted_at - self._service_s)
         self.roster.remove(sequence)

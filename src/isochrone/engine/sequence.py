@@ -14,6 +14,7 @@ from .prefix import child_key
 from .records import FinishReason, Submit, Timing
 from .sampling import Edits, stream_key
 from .schedule import Standing
+from .speculate import Followed
 
 
 @dataclass(slots=True, eq=False)
@@ -55,6 +56,9 @@ class Sequence:
     num_answer_max  tokens the answer may have;  end_ids: tokens that end it
     keys        the prefix keys of its full blocks, as far as they were needed
     pages       its pages in order of position;  slot: its row in the batch tables, -1 while it waits
+    grammar     its place in its grammar;  forces: whether what that forces is taken without drawing it
+    unsaid      tokens forced before the first was drawn
+    followed    what guessing its tokens knows of it;  is_guessed: False once a step with guesses of it went wrong
     num_scored  positions of the prompt whose successor has been scored;  num_scores: how many there are to score
     """
 
@@ -78,6 +82,7 @@ class Sequence:
     grammar: GrammarState | None = None
     forces: bool = False
     is_guessed: bool = True
+    followed: Followed | None = None
     unsaid: list[int] = field(default_factory=list)
     num_forced: int = 0
     num_drafted: int = 0

@@ -65,6 +65,7 @@ class FakeRuntime:
 
     token_s, step_s  what a step costs on `clock`, if there is one: step_s + tokens * token_s
     num_steps, num_tokens, num_rows  what it has done so far
+    memory   tokens that the next one depends on, None: all; with few of them, texts repeat themselves
     """
 
     info: RuntimeInfo
@@ -75,6 +76,7 @@ class FakeRuntime:
     num_steps: int = 0
     num_tokens: int = 0
     batches: list[tuple[int, ...]] = field(default_factory=list)
+    memory: int | None = None
     _cells: NDArray[np.int64] = field(init=False)
     _has_lost: bool = False
 
@@ -165,6 +167,10 @@ class FakeRuntime:
         """f32 [rows, vocab], in -8 .. 8, from a hash of the tokens up to each position."""
         terms = _mix((seen + 2).astype(np.uint64) * _MULTIPLIER + np.arange(len(seen), dtype=np.uint64) * _POSITION)
         states = np.cumsum(terms, dtype=np.uint64)[positions]
+        if self.memory is not None:
+            back = np.arange(self.memory)
+            recent = seen[np.maximum(positions[:, None] - back, 0)] + 2
+            states = _mix(recent.astype(np.uint64) * _MULTIPLIER + back.astype(np.uint64) * _POSITION).sum(axis=1)
         tokens = np.arange(self.info.vocab_size, dtype=np.uint64) * _VOCAB
         bits = _mix(states[:, None] ^ tokens[None, :]) >> np.uint64(40)
         logits = bits.astype(np.float32) * np.float32(2.0**-20) - np.float32(8)
