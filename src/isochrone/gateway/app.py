@@ -21,6 +21,7 @@ from . import (
     openai_completions,
     openai_responses,
     openai_responses_stored,
+    openapi,
     operations,
     tokens,
 )
@@ -60,6 +61,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/ready": {"GET": operations.ready},
     "/version": {"GET": operations.version},
     "/metrics": {"GET": operations.metrics},
+    "/openapi.json": {"GET": openapi.describe},
 }
 MODEL_ROUTE = "/v1/models/{id}"
 RESPONSE_ROUTES: dict[str, dict[str, Handler]] = {
