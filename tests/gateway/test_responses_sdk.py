@@ -210,7 +210,7 @@ def test_what_codex_sends_is_answered(client: OpenAI, played: PlayingPlace) -> N
         input=[
             {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "sandbox"}]},
             {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "fix"}]},
-            {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}},
+            {"type": "web_search_call", "id": "ws", "status": "completed", "action": {"type": "search", "query": "q"}},
         ],
     )  # fmt: skip
     assert response.output_text == "Hello there "

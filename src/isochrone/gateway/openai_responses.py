@@ -59,6 +59,7 @@ class Asked:
             num_top=fields.num_top(),
             dated=dated,
             format=fields.format(),
+            drafts=given(fields.drafts, True),
             pin_s=max(fields.pin_s() or 0.0, pin_s_of(self.given)) or None,
         )
 

@@ -16,6 +16,7 @@ import msgspec
 from isochrone.errors import BadRequest, IsochroneError, Overloaded
 from isochrone.places.place import Delta, Prompted, Scored, ToolDelta
 
+from .chunks import own_fields
 from .openai_responses_tools import Offered
 
 Body: TypeAlias = dict[str, Any]
@@ -88,10 +89,7 @@ class Draft:
             self._counts[1] += event.num_cached
 
     def _end(self, event: Delta) -> list[Event]:
-        if event.ended_by:
-            self._extra["ended_by"] = event.ended_by
-        if event.receipt:
-            self._extra["receipt"] = msgspec.to_builtins(event.receipt)
+        self._extra |= own_fields(event)
         if event.finish_reason == "length":
             self._finish = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
         else:

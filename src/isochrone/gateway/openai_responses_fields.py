@@ -14,7 +14,9 @@ from msgspec import UNSET, Meta
 from isochrone.errors import BadRequest
 from isochrone.places.place import Format
 
-from .fields import NUM_TOP_MAX, BodyParser, CommonFields, Refusals
+from . import openai_tables
+from .fields import NUM_TOP_MAX, BodyParser, OwnFields, Refusals
+from .openai_tools import ANY_OBJECT, format_of
 
 Effort: TypeAlias = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 Include: TypeAlias = Literal[
@@ -73,7 +75,7 @@ class CacheOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     comparison_response_id: str | None = None
 
 
-class ResponseFields(CommonFields, kw_only=True, forbid_unknown_fields=True):
+class ResponseFields(OwnFields, kw_only=True, forbid_unknown_fields=True):
     """The body.  `input` and `tools` are read item by item, so that an error can say which; what other bodies of this
     server take beyond OpenAI's fields is taken here too."""
 
@@ -114,21 +116,25 @@ class ResponseFields(CommonFields, kw_only=True, forbid_unknown_fields=True):
         return None
 
     def pin_s(self) -> float | None:
-        """Seconds for which the prompt must stay cached."""
+        """Seconds for which the prompt must stay cached, the longest that is asked for."""
         ttl = self.prompt_cache_options.ttl if self.prompt_cache_options else None
-        return PIN_S[ttl] if ttl else None
+        return max(PIN_S.get(ttl or "", 0.0), super().pin_s() or 0.0) or None
 
     def is_stored(self) -> bool:
         return self.store is not False
 
     def format(self) -> Format | None:
-        """What the text must be."""
+        """What the text must be.  Raises BadRequest when that is said twice."""
         wanted = self.text.format if self.text else None
+        if isinstance(wanted, PlainFormat | None):
+            return format_of(None, self.structured_outputs)
+        if self.structured_outputs is not None:
+            raise BadRequest(
+                "text.format and structured_outputs are both given.", fix="Send one.", param="structured_outputs"
+            )
         if isinstance(wanted, JsonSchemaFormat):
             return Format("json_schema", msgspec.json.encode(wanted.schema).decode())
-        if isinstance(wanted, JsonObjectFormat):
-            return Format("json_schema", '{"type":"object"}')
-        return None
+        return Format("json_schema", ANY_OBJECT)
 
     def template_variables(self) -> dict[str, Any]:
         """The names under which templates ask how much to think."""
@@ -187,6 +193,10 @@ HONOURED: dict[str, str] = {
     "top_logprobs": "0 to 20",
     "top_p": "0 to 1",
 }
+OWN: dict[str, str] = openai_tables.OWN | {
+    name: openai_tables.CHAT[name]
+    for name in ("frequency_penalty", "presence_penalty", "logit_bias", "seed", "stop")
+}  # of the older bodies, and useful here too
 PARSER = BodyParser(ResponseFields, REFUSED)
 
 
