@@ -11,7 +11,6 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 from schemathesis.checks import CHECKS
 
 from isochrone.engine.client import EngineClient
@@ -56,10 +55,9 @@ def test_the_description_is_served_and_names_the_models(live: Server) -> None:
     assert DOCUMENT["components"]["schemas"]["OpenaiChatChatFields"]["properties"]["model"]["enum"] == [MODEL]
 
 
-def test_every_schema_is_one_and_every_reference_leads_somewhere() -> None:
+def test_the_description_is_valid_and_every_reference_leads_somewhere() -> None:
+    schemathesis.openapi.from_dict(DOCUMENT).validate()
     schemas = DOCUMENT["components"]["schemas"]
-    for schema in schemas.values():
-        Draft202012Validator.check_schema(schema)
     for name in references(DOCUMENT):
         assert name.removeprefix("#/components/schemas/") in schemas
 
