@@ -9,7 +9,7 @@ FUZZ_S ?= 60
 # torch is a test dependency here and is spelled exactly like this so that one wheel serves every machine.
 TORCH := torch==2.13.0
 
-.PHONY: up test check bench docs fuzz claims wheel clean
+.PHONY: up test clients check bench docs fuzz claims wheel clean
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
@@ -24,6 +24,10 @@ $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
+$(VENV)/.installed-clients: pyproject.toml $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[clients]'
+	@touch $@
+
 up: $(VENV)/.installed  ## serve the small model in the foreground
 	$(BIN)/isochrone pull $(MODEL)
 	@echo "Serving $(MODEL) at http://$(HOST):$(PORT)/v1 (Ctrl-C stops it). Try, from another terminal:"
@@ -33,6 +37,10 @@ up: $(VENV)/.installed  ## serve the small model in the foreground
 test: $(VENV)/.installed-dev  ## the whole suite, real model included
 	$(BIN)/isochrone pull $(MODEL)
 	$(BIN)/python -m pytest
+
+clients: $(VENV)/.installed-clients  ## the clients that people use, against `isochrone up` with the real model
+	$(BIN)/isochrone pull $(MODEL)
+	$(BIN)/python -m pytest tests/clients -m clients
 
 check: $(VENV)/.installed-dev  ## style, types, room borders
 	$(BIN)/ruff check .
