@@ -20,6 +20,6 @@ def anthropic_page() -> str:
         "\n## Headers\n\n",
         "The key may come as `x-api-key` or as `Authorization: Bearer`. `anthropic-version` and `anthropic-beta` are\n",
         "taken and change nothing. `request-id` and `x-request-id` of the answer name the request in the log.\n",
-        "\n## Errors\n\nErrors are in Anthropic's shape, with our `code` beside its `type`. A server that is too busy\n",
+        "\n## Errors\n\nErrors are in Anthropic's shape, with our `code` beside its `type`. A server that is busy\n",
         "says 529, `overloaded_error`, with `retry-after`.\n",
     ])  # fmt: skip
