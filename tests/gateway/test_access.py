@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import socket
+import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +15,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.errors import BadConfig, NotAllowed
-from isochrone.gateway.access import Access, is_loopback
+from isochrone.gateway.access import OPEN_PATHS, Access, given_key, is_loopback
+from isochrone.gateway.app import MODEL_ROUTE, RESPONSE_ROUTES, ROUTES
 from isochrone.gateway.faults import NotAllowedHere
-from isochrone.gateway.serve import Serving, bind
+from isochrone.gateway.serve import KEYS_EVERY_S, Serving, bind, watch_keys
+from isochrone.ledger import Key, Keyring, keys
+from isochrone.ledger.database import BUSY_S, connect_or_say
+from isochrone.ledger.keys import digest_of, tenant_of
+from isochrone.ledger.reader import Reader
 from tests.gateway.conftest import MODEL, Server, start_server, stop_server
 
 KEY = "a-key-of-some-length"
@@ -26,7 +36,7 @@ def guarded(tokenizer_directory: Path) -> Iterator[Server]:
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/chat/completions", "/metrics", "/version", "/tokenize", "/none"])
-def test_no_path_but_the_two_probes_answers_without_the_key(guarded: Server, path: str) -> None:
+def test_no_path_but_the_probes_answers_without_the_key(guarded: Server, path: str) -> None:
     for headers in ({}, {"authorization": "Bearer wrong"}, {"authorization": f"Basic {KEY}"}, {"authorization": KEY}):
         status, answer, _ = guarded.send("GET", path, headers=headers)
         assert (status, answer["www-authenticate"]) == (401, "Bearer")
@@ -35,7 +45,7 @@ def test_no_path_but_the_two_probes_answers_without_the_key(guarded: Server, pat
 
 def test_the_probes_answer_without_the_key(guarded: Server) -> None:
     guarded.wait_until(lambda: guarded.place.status().state == "ready")
-    assert [guarded.send("GET", path)[0] for path in ("/health", "/ready")] == [200, 200]
+    assert [guarded.send("GET", path)[0] for path in ("/health", "/ready", "/livez")] == [200] * 3
 
 
 def test_a_key_is_a_tenant_that_does_not_tell_the_key(guarded: Server) -> None:
@@ -45,7 +55,7 @@ def test_a_key_is_a_tenant_that_does_not_tell_the_key(guarded: Server) -> None:
     assert tenant != "local" and KEY not in tenant and len(tenant) == 16
 
 
-@pytest.mark.parametrize("header", [{"host": "evil.example"}, {"origin": "https://evil.example"}, {"origin": "null"}])
+@pytest.mark.parametrize("header", [{"sec-fetch-site": "cross-site"}, {"host": "evil.example"}, {"origin": "https://evil.example"}, {"origin": "null"}])
 def test_a_page_of_another_host_is_not_answered(guarded: Server, header: dict[str, str]) -> None:
     assert guarded.send("GET", "/health", headers=header)[0] == 403
 
@@ -81,6 +91,133 @@ def test_any_host_header_gets_a_typed_answer(header: bytes) -> None:
         Access("127.0.0.1").caller("/health", {b"host": header})
     except NotAllowedHere as error:
         assert error.status == 403
+
+
+TRICKS = ["//health", "/health/", "/health%2f..%2fv1/models", "/%2e%2e/v1/models", "/HEALTH", "/health;x", "/health%00",
+          "/v1/models/../../health", "/./v1/models", "/v1//models"]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
+@pytest.mark.parametrize("path", [*ROUTES, *RESPONSE_ROUTES, MODEL_ROUTE, *TRICKS])
+def test_no_method_and_no_spelling_of_a_path_passes_the_gate(guarded: Server, method: str, path: str) -> None:
+    """Every route that there is, every method, and the ways in which a prefix check was fooled elsewhere."""
+    if path in OPEN_PATHS:
+        return
+    assert guarded.send(method, path, headers={"content-length": "0"})[0] == 401
+
+
+@pytest.fixture
+def keyed(tokenizer_directory: Path, tmp_path: Path) -> Iterator[tuple[Server, sqlite3.Connection]]:
+    """A server whose ledger holds the keys, and a connection as the command line has one."""
+    connection = connect_or_say(tmp_path / "ledger.db")
+    keys.add(connection, Key(b"", "first"))
+    server = start_server(
+        tokenizer_directory, Serving(port=0, ledger_path=tmp_path / "ledger.db", log_level="critical")
+    )
+    yield server, connection
+    stop_server(server)
+    connection.close()
+
+
+def refresh(server: Server) -> None:
+    """What the server does every two seconds by itself."""
+    asyncio.run_coroutine_threadsafe(server.ledger.keys.refresh(time.monotonic()), server.loop).result(10)
+
+
+def status(server: Server, path: str, **headers: str) -> int:
+    return server.send("GET", path, headers={name.replace("_", "-"): value for name, value in headers.items()})[0]
+
+
+def test_a_new_key_opens_and_a_revoked_one_closes(keyed: tuple[Server, sqlite3.Connection]) -> None:
+    server, connection = keyed
+    secret = keys.add(connection, Key(b"", "ann"))
+    assert status(server, "/v1/models", x_api_key=secret) == 401
+    refresh(server)
+    assert status(server, "/v1/models", x_api_key=secret) == 200
+    assert status(server, "/v1/models", authorization=f"Bearer {secret}") == 200
+    keys.revoke(connection, "ann")
+    refresh(server)
+    assert status(server, "/v1/models", x_api_key=secret) == 401
+
+
+def test_keys_are_read_anew_well_within_five_seconds() -> None:
+    assert KEYS_EVERY_S + 2 * BUSY_S < 5
+
+
+async def test_the_watch_reads_keys_again_and_says_once_that_it_cannot(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its turns are counted, not timed: two that fail, and one that works again."""
+    connection = connect_or_say(tmp_path / "ledger.db")
+    secret = keys.add(connection, Key(b"", "ann"))
+    good, broken = Reader(tmp_path / "ledger.db"), Reader(tmp_path)
+    ring = Keyring(broken)
+    turns: list[Reader] = [broken, broken, good]
+    done = asyncio.Event()
+
+    class Turns(Keyring):
+        async def refresh(self, now: float) -> None:
+            if not turns:
+                done.set()
+                return
+            ring._reader = turns.pop(0)
+            await ring.refresh(now)
+
+    with caplog.at_level(logging.WARNING, "isochrone.gateway"):
+        watching = asyncio.ensure_future(watch_keys(Turns(broken), every_s=0))
+        await asyncio.wait_for(done.wait(), 10)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+    logged = [record.getMessage() for record in caplog.records if record.name == "isochrone.gateway"]
+    assert logged == ["keys.unread", "keys.read_again"]
+    assert ring.find(digest_of(secret.encode())) is not None
+    connection.close()
+
+
+def test_revoking_the_last_key_opens_nothing(keyed: tuple[Server, sqlite3.Connection]) -> None:
+    server, connection = keyed
+    keys.revoke(connection, "first")
+    refresh(server)
+    assert len(server.ledger.keys) == 0
+    assert status(server, "/v1/models") == 401
+
+
+def test_a_key_does_only_what_it_was_made_for(keyed: tuple[Server, sqlite3.Connection]) -> None:
+    server, connection = keyed
+    watcher, asker = keys.add(connection, Key(b"", "w", ("observe",))), keys.add(connection, Key(b"", "a", ("infer",)))
+    refresh(server)
+    seen = [[status(server, path, x_api_key=key) for path in ("/metrics", "/v1/models")] for key in (watcher, asker)]
+    assert seen == [[200, 403], [403, 200]]
+
+
+def test_two_headers_that_hold_different_keys_are_refused(guarded: Server) -> None:
+    assert status(guarded, "/v1/models", authorization=f"Bearer {KEY}", x_api_key="another") == 401
+    assert status(guarded, "/v1/models", authorization=f"Bearer {KEY}", x_api_key=KEY) == 200
+
+
+@pytest.mark.parametrize("name", ["authorization", "x-api-key", "host", "origin", "content-type"])
+def test_a_header_that_decides_something_may_come_once(guarded: Server, name: str) -> None:
+    value = "localhost" if name == "host" else f"Bearer {KEY}"
+    lines = ["GET /v1/models HTTP/1.1", f"authorization: Bearer {KEY}", "connection: close", f"{name}: {value}"]
+    lines += [f"{name}: evil.example"] + (["host: localhost"] if name != "host" else [])
+    with socket.create_connection(guarded.address, timeout=10) as stream:
+        stream.sendall("\r\n".join([*lines, "", ""]).encode())
+        assert stream.recv(100).startswith((b"HTTP/1.1 400", b"HTTP/1.1 403"))
+
+
+@given(st.lists(st.binary(min_size=1, max_size=40), min_size=2, max_size=5, unique=True))
+def test_distinct_keys_never_share_a_tenant(given_keys: list[bytes]) -> None:
+    assert len({tenant_of(digest_of(key)) for key in given_keys}) == len(given_keys)
+
+
+@given(st.dictionaries(st.sampled_from([b"authorization", b"x-api-key"]), st.binary(max_size=60)))
+def test_what_is_sent_as_a_key_is_a_key_or_a_typed_refusal(headers: dict[bytes, bytes]) -> None:
+    try:
+        key = given_key(headers)
+    except NotAllowed as error:
+        assert error.status == 401 and error.fix
+    else:
+        assert key and any(key in value for value in headers.values())
 
 
 def test_a_port_in_use_is_said_with_a_way_out() -> None:

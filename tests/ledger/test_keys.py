@@ -1,4 +1,4 @@
-"""A key is shown once and kept as a digest; it is found by that digest, limited as it was made, and ends when revoked."""
+"""A key is shown once and kept as a digest; it is found by that digest, limited as made, and ends when revoked."""
 
 from __future__ import annotations
 
