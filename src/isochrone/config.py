@@ -94,6 +94,10 @@ class Settings:
         None, "Memory for the KV cache; auto derives it from free memory.", _or_auto(units.parse_bytes),
         key="kv_memory", show=units.format_bytes,
     )  # fmt: skip
+    kv_spill_bytes: int | None = _setting(
+        None, "Disk for cold blocks of the KV cache, read back where that is faster; auto keeps none.",
+        _or_auto(units.parse_bytes), key="kv_spill", show=units.format_bytes,
+    )  # fmt: skip
     kv_type: Literal["bf16", "int8"] = _setting(
         "bf16", "Number type of the KV cache: bf16, or int8, which holds nearly twice as many tokens.",
         _one_of("bf16", "int8"),

@@ -52,7 +52,9 @@ def test_what_is_no_budget_is_refused_by_name(headers, body, param, words):
     assert caught.value.param == param and words in str(caught.value)
 
 
-@given(st.binary(max_size=80), st.one_of(st.none(), st.text(max_size=20), st.dictionaries(st.text(max_size=6), st.text())))
+@given(
+    st.binary(max_size=80), st.one_of(st.none(), st.text(max_size=20), st.dictionaries(st.text(max_size=6), st.text()))
+)
 def test_any_bytes_are_a_budget_or_a_refusal(header, body):
     try:
         budget = budget_of({b"isochrone-budget": header}, body)

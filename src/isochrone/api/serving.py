@@ -17,7 +17,7 @@ from typing import Any
 from isochrone import paths
 from isochrone.config import Settings
 from isochrone.engine.client import EngineClient
-from isochrone.engine.records import EngineSpec
+from isochrone.engine.records import EngineLimits, EngineSpec
 from isochrone.errors import IsochroneError, NotFound
 from isochrone.gateway.foresight import Foresight
 from isochrone.gateway.meter import Prediction
@@ -65,7 +65,8 @@ def serve_model(
             predictor.facts = facts
         return Reader(tokenizer, tokenizer.chat_template, details_of(facts, path))
 
-    client = EngineClient(EngineSpec(load=LOAD, tokens=TOKENS, arguments=arguments))
+    limits = EngineLimits(spill_bytes=settings.kv_spill_bytes, spill_dir=str(paths.cache_dir() / "spill"))
+    client = EngineClient(EngineSpec(load=LOAD, tokens=TOKENS, arguments=arguments, limits=limits))
     place = Local(
         served, client, load_reader, created_at=int(path.stat().st_mtime),
         model_hash=cache(lambda: content_hash(path)),

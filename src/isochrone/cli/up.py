@@ -14,7 +14,7 @@ from .verb import LOADING, model_argument, settings_from, verb
     "isochrone up smollm2-135m",
     "isochrone up ./model.gguf --port 9000 --context 4096",
     "ISOCHRONE_API_KEY=change-me isochrone up smollm2-135m --host 0.0.0.0",
-    settings=("host", "port", "drain", "log_level", *LOADING),
+    settings=("host", "port", "drain", "log_level", "kv_spill", *LOADING),
 )
 @model_argument
 @click.option("--name", help="Id that clients call the model by; its own name unless given.")

@@ -5,8 +5,9 @@
                                                                        1.92 · base_s while somebody states none )
 
 With 1.92 a prompt costs the streams beside it less than twice the time between tokens, and itself gets 0.92 / 1.92 of
-the machine, so its first token comes within 2.1 times what it takes alone, and what small chunks waste.  A prompt that states when it must begin
-may take more from streams that stated nothing, up to 0.2 s a token, and only as much as it needs.
+the machine: its first token comes within 2.1 times what it takes alone, and what small chunks waste.  A prompt that
+states when it must begin may take more from streams that stated nothing, up to 0.2 s a token, and only as much as it
+needs.
 """
 
 from __future__ import annotations

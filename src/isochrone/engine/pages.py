@@ -9,16 +9,19 @@ free ──────────► held (count ≥ 1) ───────�
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from .prefix import PrefixTree
 
 
 class PagePool:
-    """free + cached + held = num_pages, always."""
+    """free + cached + held = num_pages, always.
 
-    def __init__(self, num_pages: int, tree: PrefixTree) -> None:
-        self.num_pages, self._tree = num_pages, tree
+    on_evict  called with the key of a block and the page that still holds it, just before the page is given away
+    """
+
+    def __init__(self, num_pages: int, tree: PrefixTree, on_evict: Callable[[bytes, int], None] | None = None) -> None:
+        self.num_pages, self._tree, self._on_evict = num_pages, tree, on_evict
         self._free = list(range(num_pages - 1, -1, -1))
         self._counts = [0] * num_pages
         self._num_held = 0
@@ -51,9 +54,16 @@ class PagePool:
     def take(self) -> int:
         """A page for new positions; evicts when none is free.  The caller made sure that one is available."""
         assert self._free or self._tree.num_idle, "a page was taken that the scheduler had not counted"
-        page = self._free.pop() if self._free else self._tree.evict()
+        page = self._free.pop() if self._free else self._evict()
         self._counts[page] = 1
         self._num_held += 1
+        return page
+
+    def _evict(self) -> int:
+        page = self._tree.coldest()
+        if self._on_evict is not None:
+            self._on_evict(self._tree.key(page), page)
+        self._tree.forget(page)
         return page
 
     def share(self, pages: Sequence[int]) -> None:

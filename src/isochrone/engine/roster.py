@@ -13,6 +13,9 @@ from .records import Policy, Submit
 from .schedule import Standing, rank
 from .sequence import Request, Sequence, order_at
 
+NUM_TENANTS_MAX = 1024
+"""Tenants whose backlog is remembered before those without one are forgotten."""
+
 
 class Roster:
     """Requests by id, their sequences by number, and two lists sorted by rank.
@@ -29,6 +32,7 @@ class Roster:
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
         self._num_running_max, self._num_numbered = num_running_max, 0
+        self._done_at: dict[str, float] = {}
 
     def add(self, submit: Submit, num_answer_max: int) -> Request:
         """Queue the samples of a request.  The first computes the prompt; the others wait for its pages."""
@@ -46,8 +50,27 @@ class Roster:
             insort(self.waiting, sequence, key=_rank)
         return request
 
+    def space(self, request: Request, cost_s: float) -> None:
+        """Order an undated request behind what its tenant has asked before: who floods the queue waits for itself.
+
+        A tenant's next request is taken to arrive when those before it would be done, had it the engine for itself
+        (start-time fair queueing: Goyal, Vin & Cheng 1996).
+        """
+        submit = request.submit
+        if self._policy != "budget" or submit.total_at is not None or submit.ttft_at is not None:
+            return
+        starts_at = max(submit.arrived_at, self._done_at.get(submit.tenant, -math.inf))
+        if len(self._done_at) >= NUM_TENANTS_MAX:
+            self._done_at = {t: at for t, at in self._done_at.items() if at > submit.arrived_at}
+        self._done_at[submit.tenant] = starts_at + cost_s
+        if starts_at > submit.arrived_at:
+            for sequence in request.samples.values():
+                sequence.standing.order_at += starts_at - submit.arrived_at
+            self.waiting.sort(key=_rank)
+
     def survey(self, now: float) -> list[Standing]:
         """The waiting, those who could be admitted knowing what the cache would give them."""
+        self.cache.tree.unpin_expired(now)
         room = self._num_running_max - len(self.running)
         for sequence in self.waiting:
             if room <= 0:

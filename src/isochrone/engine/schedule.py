@@ -208,9 +208,7 @@ def _plan_prefill(
     return admit, prefill
 
 
-def _paged(
-    s: Standing, num_tokens: int, num_pages: int, num_pages_left: int, limits: Limits
-) -> tuple[int, int]:
+def _paged(s: Standing, num_tokens: int, num_pages: int, num_pages_left: int, limits: Limits) -> tuple[int, int]:
     """How many of these tokens have a page or get one, and how many new pages that takes."""
     num_wanted = -(-(s.num_computed + num_tokens) // limits.page_tokens) - num_pages
     num_new = max(0, min(num_wanted, num_pages_left))

@@ -1,4 +1,4 @@
-"""What the engine knows of its own time, and what it promises by it: who is taken, who is given up, what was learned."""
+"""What the engine knows of its own time, and what it promises by it: who is taken, who is given up, what it learns."""
 
 from __future__ import annotations
 
@@ -66,6 +66,10 @@ class Timekeeper:
             self._answer_share += ANSWER_RATE * (share - self._answer_share)
             self._answer_tokens += ANSWER_RATE * (sequence.num_answer - self._answer_tokens)
 
+    def compute_s(self, start: int, num_tokens: int) -> float:
+        """Seconds to compute these tokens of a prompt; nothing while nothing is known."""
+        return self.pace.prompt_s(start, num_tokens) if self.pace.is_known else 0.0
+
     # Promising.
 
     def expect_timely(self, request: Request, roster: Roster, now: float) -> float | None:
@@ -77,6 +81,7 @@ class Timekeeper:
         if leader is None or not self.pace.is_known:
             return None
         roster.cache.survey(leader)
+        roster.space(request, self.pace.prompt_s(leader.standing.num_computed, leader.standing.num_left))
         if self._policy == "budget":
             self._expect_bearable(leader, roster)
         queue = self._queue(roster)

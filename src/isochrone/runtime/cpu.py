@@ -52,6 +52,7 @@ class CpuRuntime:
             vocab_size=plan.vocab, context=context, page_tokens=PAGE_TOKENS, num_pages=num_pages,
             num_tokens_max=plan.limits.num_tokens, num_sequences_max=plan.limits.num_sequences,
             num_rows_max=plan.limits.num_rows, plan_hash=plan.hash, kv_type=plan.kv_type,
+            page_bytes=plan.page_bytes,
         )  # fmt: skip
         self._io = _Io(self._context, self._info)
         self._bind_tables()
@@ -75,6 +76,14 @@ class CpuRuntime:
         self._io.write(batch)
         self._pool.step()
         return self._io.read(batch)
+
+    def read_pages(self, pages: Sequence[int]) -> U8:
+        """Copies of these pages, u8 [pages, page_bytes]."""
+        return self._cache.reshape(self._info.num_pages, -1)[list(pages)]
+
+    def write_pages(self, pages: Sequence[int], data: U8) -> None:
+        """Put back what `read_pages` gave."""
+        self._cache.reshape(self._info.num_pages, -1)[list(pages)] = data
 
     def times(self) -> Sequence[RegionTime]:
         """Cycles each region took since the last call, as worker 0 saw them."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..graph.ir import Graph
 from ..graph.ops import Attend, Cache, Input, Weight
@@ -90,6 +91,7 @@ class ReferenceRuntime:
             num_rows_max=num_rows_max,
             plan_hash=hashlib.sha256(f"reference {kv_type}\n{format_graph(graph)}".encode()).hexdigest(),
             kv_type=kv_type,
+            page_bytes=4 * 2 * sum(widths.values()) * page_tokens,
         )
 
     @property
@@ -102,6 +104,14 @@ class ReferenceRuntime:
         inputs = {"token_ids": batch.token_ids, "positions": batch.positions, "logit_rows": batch.logit_rows}
         (logits,) = run_reference(self._graph, inputs, self._weights, self._cache)
         return sample(np.asarray(logits, np.float32), batch.sampling, batch.num_top)
+
+    def read_pages(self, pages: Sequence[int]) -> NDArray[np.uint8]:
+        """Copies of these pages, u8 [pages, page_bytes]."""
+        return self._cache.read_pages(pages)
+
+    def write_pages(self, pages: Sequence[int], data: NDArray[np.uint8]) -> None:
+        """Put back what `read_pages` gave."""
+        self._cache.write_pages(pages, data)
 
     def close(self) -> None:
         """There is nothing to stop."""

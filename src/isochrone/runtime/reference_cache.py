@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .step import F32, I32
 
@@ -62,6 +63,21 @@ class PagedCache:
         self._ranges: list[tuple[int, int]] = []
         self._slots: list[I32] = []
         self._first: list[int] = []
+
+    def read_pages(self, pages: Sequence[int]) -> NDArray[np.uint8]:
+        """Everything in these pages, layer after layer, u8 [pages, page_bytes]."""
+        tables = [*self._keys.values(), *self._values.values()]
+        return np.concatenate([t.reshape(-1, self._page_tokens * t.shape[1])[list(pages)] for t in tables], 1).view(
+            np.uint8
+        )
+
+    def write_pages(self, pages: Sequence[int], data: NDArray[np.uint8]) -> None:
+        """Put back what `read_pages` gave."""
+        numbers, at = np.ascontiguousarray(data).view(np.float32), 0
+        for table in (*self._keys.values(), *self._values.values()):
+            width = self._page_tokens * table.shape[1]
+            table.reshape(-1, width)[list(pages)] = numbers[:, at : at + width]
+            at += width
 
     def begin(self, positions: I32, starts: I32, pages: I32) -> None:
         """Begin a step: where every position of every sequence lives."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -94,6 +95,7 @@ class RuntimeInfo:
     page_tokens  positions per page of the KV cache
     num_pages    pages in the cache
     num_tokens_max, num_sequences_max, num_rows_max   limits of one step
+    page_bytes  what `read_pages` gives for one page
     """
 
     vocab_size: int
@@ -105,6 +107,7 @@ class RuntimeInfo:
     num_rows_max: int
     plan_hash: str
     kv_type: str
+    page_bytes: int = 0
 
 
 class Runtime(Protocol):
@@ -115,6 +118,14 @@ class Runtime(Protocol):
 
     def step(self, batch: StepBatch) -> StepResult:
         """Run one step.  The caller guarantees that every position written has a page."""
+        ...
+
+    def read_pages(self, pages: Sequence[int]) -> NDArray[np.uint8]:
+        """Everything in these pages of the cache, u8 [pages, page_bytes], as copies."""
+        ...
+
+    def write_pages(self, pages: Sequence[int], data: NDArray[np.uint8]) -> None:
+        """Put back what `read_pages` gave, into any pages."""
         ...
 
     def close(self) -> None:
