@@ -14,6 +14,7 @@ from openai import OpenAI
 
 from isochrone.errors import ContextTooLong, Overloaded
 from isochrone.gateway.limits import Limits
+from isochrone.gateway.openai_responses_run import Runs
 from isochrone.gateway.openai_responses_stored import TTL_S, Shelf
 from isochrone.gateway.serve import Serving
 from isochrone.ledger import Ledger
@@ -100,7 +101,7 @@ async def test_a_response_whose_server_died_has_failed(path: Path, keys: list[st
     id = "resp_" + "1" * 32
     running = {"id": id, "status": "in_progress", "output": [], "previous_response_id": None, "error": None}
     owner = next(key.tenant for key in ledger.keys._keys.values() if key.name == "ann")
-    await Shelf(ledger.responses, owner, Limits()).put(running, [])
+    await Shelf(ledger.responses, owner, Limits(), Runs()).put(running, [])
     ledger.close()
     server = await asyncio.to_thread(start, path)
     try:
@@ -130,13 +131,13 @@ class Kept:
 
 async def test_a_response_is_kept_for_thirty_days_under_its_owner() -> None:
     kept = Kept()
-    await Shelf(kept, "ann", Limits()).put({"id": "resp_x"}, [])
+    await Shelf(kept, "ann", Limits(), Runs()).put({"id": "resp_x"}, [])
     assert kept.calls == [("ann", "resp_x", TTL_S)] and TTL_S == 30 * 86_400
 
 
 async def test_a_conversation_without_end_is_refused_before_it_fills_the_memory() -> None:
     kept = Kept()
-    shelf = Shelf(kept, "ann", Limits(body_bytes=10_000))
+    shelf = Shelf(kept, "ann", Limits(body_bytes=10_000), Runs())
     item = {"type": "message", "id": "msg_x", "role": "user", "content": "a" * 3_000}
     for number in range(20):
         before = f"resp_{number - 1}" if number else None

@@ -15,6 +15,8 @@ from pydantic import BaseModel
 
 from isochrone.errors import ContextTooLong, Unreachable
 from isochrone.gateway.serve import Serving
+from isochrone.ledger.reader import Reader
+from isochrone.ledger.timelines import find
 from isochrone.places.place import Chat, Delta, Format, Message, Scored, Tool, ToolCall, ToolChoice
 from tests.gateway.conftest import TEST_LIMITS, Server, start_over, stop_server
 from tests.gateway.playing import DONE, MODEL, PlayingPlace, called, thought, words
@@ -356,6 +358,29 @@ def test_a_background_response_can_be_cancelled_and_stays_cancelled(
     for _ in range(2):
         assert client.responses.cancel(response.id).status == "cancelled"
     assert played.num_open == 0 and client.responses.retrieve(response.id).status == "cancelled"
+
+
+def test_what_ran_in_the_background_has_a_timeline(
+    client: OpenAI, playing_server: Server, played: PlayingPlace
+) -> None:
+    headers = {"x-request-id": "mine"}
+    client.responses.create(model=MODEL, input="x", background=True, extra_headers=headers)
+    reader = Reader(playing_server.ledger.path)
+    playing_server.wait_until(lambda: bool(find(reader, "mine")))
+    (timeline,) = find(reader, "mine")
+    reader.close()
+    assert (timeline.route, timeline.status, timeline.num_answer) == ("/v1/responses", 200, 3)
+
+
+def test_deleting_a_response_that_is_being_written_ends_it(
+    client: OpenAI, playing_server: Server, played: PlayingPlace
+) -> None:
+    played.plays = [[Delta(0, "One ", 1), asyncio.Event()]]
+    response = client.responses.create(model=MODEL, input="x", background=True)
+    client.responses.delete(response.id)
+    assert played.num_open == 0
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(response.id)
 
 
 def test_a_stream_can_be_cancelled_by_its_id(client: OpenAI, playing_server: Server, played: PlayingPlace) -> None:

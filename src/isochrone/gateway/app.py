@@ -118,7 +118,7 @@ class Gateway:
             await self._fail(call, IsochroneError("The server failed on this request.", fix=_report(call.id)))
         finally:
             self.metrics.requests.add(route=route, status=str(call.status or 499))
-            self._record(call, route)
+            self.record(call, route)
 
     async def _answer(self, call: Call, methods: dict[str, Handler] | None) -> None:
         call.expect_sane_head()
@@ -188,7 +188,7 @@ class Gateway:
             tell = log.info if "predicted_ttft_s" in facts else log.debug
             tell("request.done", request=call.id, status=call.status or 499, **facts)
 
-    def _record(self, call: Call, route: str) -> None:
+    def record(self, call: Call, route: str) -> None:
         """Hand what happened to the ledger, once the answer is over."""
         if call.trace is None:
             return

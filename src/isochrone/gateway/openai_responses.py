@@ -143,7 +143,7 @@ async def _streamed(
     gateway.runs.add(run)
     try:
         closing = await run.write(gateway.place.complete(request, deadline), meter, emit)
-        await _keep(shelf, asked, run.draft)
+        await _keep(shelf, asked, run)
     finally:
         gateway.runs.remove(run)
     await call.end_stream(writer.write([*closing, *run.draft.last()]), mark=b"")
@@ -158,7 +158,7 @@ async def _whole(
         await run.write(gateway.place.complete(request, deadline), meter, _to_nobody)
         if run.error is not None:
             raise run.error
-        await _keep(shelf, asked, run.draft)
+        await _keep(shelf, asked, run)
     finally:
         gateway.runs.remove(run)
     await call.respond(msgspec.json.encode(run.draft.body()))
@@ -172,6 +172,7 @@ async def _in_background(
     run = Run(call.tenant, asked.id, asked.draft())
     body = run.draft.body()
     await shelf.put(body, asked.given)  # found even if this server stops before the answer ends
+    run.is_kept = True
     taken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def work(meter: Meter) -> None:
@@ -180,16 +181,20 @@ async def _in_background(
 
     async def whole() -> None:
         gateway.runs.add(run)
+        alone = call.detached()
         try:
-            await gateway.generate(call.detached(), work)
+            await gateway.generate(alone, work)
         except Exception as error:  # a fault ends at its response, and whoever asks for it hears of it
             failure = error if isinstance(error, IsochroneError) else _fault(error, asked.id)
             run.draft.fail(failure)
+            run.error = failure
             if not taken.done():
                 taken.set_exception(failure)
         finally:
             await _keep_last(shelf, asked, run)
             gateway.runs.remove(run)
+            alone.status = 200 if run.error is None else run.error.status
+            gateway.record(alone, "/v1/responses")
 
     gateway.runs.keep(call.tenant, whole())
     try:
@@ -209,14 +214,15 @@ async def _to_nobody(events: list[Event]) -> None:
     """Where nobody listens, events are not said."""
 
 
-async def _keep(shelf: Shelf, asked: Asked, draft: Draft) -> None:
+async def _keep(shelf: Shelf, asked: Asked, run: Run) -> None:
     """Store the response if it is to be stored; an answer is not lost because it cannot be kept, and says so."""
     if not asked.fields.is_stored():
         return
     try:
-        await shelf.put(draft.body(), asked.given)
+        await shelf.put(run.draft.body(), asked.given)
+        run.is_kept = True
     except Overloaded as error:
-        draft.not_stored(error.message)
+        run.draft.not_stored(error.message)
 
 
 async def _keep_last(shelf: Shelf, asked: Asked, run: Run) -> None:

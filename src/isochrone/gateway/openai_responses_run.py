@@ -29,12 +29,14 @@ class Run:
 
     ended  set once nothing more happens to it, and it is kept if it is to be
     error  what it failed with after it had begun
+    is_kept  whether it can be found once it has ended
     """
 
     def __init__(self, owner: str, id: str, draft: Draft) -> None:
         self.owner, self.id, self.draft = owner, id, draft
         self.ended = asyncio.Event()
         self.error: IsochroneError | None = None
+        self.is_kept = False
         self._is_unwanted = False
         self._task: asyncio.Future[None] | None = None
 

@@ -18,7 +18,8 @@ from isochrone.ledger import Responses
 from .call import Call
 from .limits import Limits
 from .openai_responses_fields import refusal
-from .openai_responses_items import Item, items_of, kind_of
+from .openai_responses_items import Item, kind_of
+from .openai_responses_run import Runs
 
 if TYPE_CHECKING:
     from .app import Gateway
@@ -50,10 +51,10 @@ def _is_cut_call(item: Item) -> bool:
 
 
 class Shelf:
-    """The kept responses of one owner."""
+    """The kept responses of one owner.  runs  those that are being written, which are kept when they end"""
 
-    def __init__(self, kept: Responses, owner: str, limits: Limits) -> None:
-        self._kept, self._owner, self._limits = kept, owner, limits
+    def __init__(self, kept: Responses, owner: str, limits: Limits, runs: Runs) -> None:
+        self._kept, self._owner, self._limits, self._runs = kept, owner, limits, runs
 
     async def put(self, response: dict[str, Any], given: list[Item]) -> None:
         """Keep one.  Raises Overloaded when that is not possible."""
@@ -61,8 +62,12 @@ class Shelf:
         await self._kept.put(self._owner, response["id"], body, TTL_S)
 
     async def get(self, id: str, param: str | None = None) -> Record:
-        """Raises NotFound, or BadRequest when the id came in a field, named `param`."""
-        return _DECODER.decode(await self._body(id, param))
+        """One that has ended.  Raises NotFound, or BadRequest when the id came in a field, named `param`."""
+        record = _DECODER.decode(await self._body(id, param))
+        if record.response["status"] in _RUNNING:  # and no one is writing it
+            gone = Unreachable("The server that wrote this response stopped.", fix="Ask again.")
+            record.response |= {"status": "failed", "error": {"code": "server_error", "message": str(gone)}}
+        return record
 
     async def delete(self, id: str) -> None:
         """Raises NotFound."""
@@ -71,6 +76,8 @@ class Shelf:
 
     async def history(self, id: str) -> list[Item]:
         """The whole conversation up to the end of a response.  Raises BadRequest, ContextTooLong."""
+        if self._runs.find(self._owner, id):
+            raise BadRequest(f"The response {id} has not ended.", fix="Wait for it.", param="previous_response_id")
         records: list[Record] = []
         size = 0
         before: str | None = id
@@ -84,10 +91,6 @@ class Shelf:
                     fix="Begin a new one with a summary.", param="previous_response_id",
                 )  # fmt: skip
             before = records[-1].response["previous_response_id"]
-        if records[0].response["status"] in _RUNNING:
-            raise BadRequest(
-                f"The response {id} has not ended.", fix="Wait for it.", param="previous_response_id"
-            )
         return [item for record in reversed(records) for item in record.items()]
 
     async def resolve(self, items: list[Item]) -> list[Item]:
@@ -132,13 +135,20 @@ def with_ids(items: list[Item], response_id: str) -> list[Item]:
     return [
         {"id": f"{_PREFIXES.get(item['type'], 'msg')}_{suffix}_i{index}", "status": "completed"}
         | {name: value for name, value in item.items() if value is not None}
-        | ({"content": items_of(item["content"])[0]["content"]} if isinstance(item.get("content"), str) else {})
+        | ({"content": [_part(item)]} if isinstance(item.get("content"), str) else {})
         for index, item in enumerate(items)
     ]
 
 
+def _part(message: Item) -> Item:
+    """The one part of a message whose content came as a text."""
+    if message.get("role") == "assistant":
+        return {"type": "output_text", "text": message["content"], "annotations": []}
+    return {"type": "input_text", "text": message["content"]}
+
+
 def shelf_of(gateway: Gateway, call: Call) -> Shelf:
-    return Shelf(gateway.ledger.responses, call.tenant, gateway.limits)
+    return Shelf(gateway.ledger.responses, call.tenant, gateway.limits, gateway.runs)
 
 
 def id_of(call: Call) -> str:
@@ -153,25 +163,18 @@ async def retrieve(gateway: Gateway, call: Call) -> None:
         name = "starting_after" if "starting_after" in query else "stream"
         raise refusal(name, "Remove it: a response is kept, and not the events that told it.")
     run = gateway.runs.find(call.tenant, id_of(call))
-    body = run.draft.body() if run else await settled(gateway, call)
+    body = run.draft.body() if run else (await shelf_of(gateway, call).get(id_of(call))).response
     await call.respond(msgspec.json.encode(body))
-
-
-async def settled(gateway: Gateway, call: Call) -> dict[str, Any]:
-    """A kept response that is not being written.  Raises NotFound."""
-    response = (await shelf_of(gateway, call).get(id_of(call))).response
-    if response["status"] in _RUNNING:  # and no one is writing it
-        gone = Unreachable("The server that wrote this response stopped.", fix="Ask again.")
-        response |= {"status": "failed", "error": {"code": "server_error", "message": str(gone)}}
-    return response
 
 
 async def remove(gateway: Gateway, call: Call) -> None:
     """`DELETE /v1/responses/{id}`; one that is being written is cancelled first."""
     id = id_of(call)
-    if run := gateway.runs.find(call.tenant, id):
+    run = gateway.runs.find(call.tenant, id)
+    if run is not None:
         await run.cancel()
-    await shelf_of(gateway, call).delete(id)
+    if run is None or run.is_kept:
+        await shelf_of(gateway, call).delete(id)
     await call.respond(msgspec.json.encode({"id": id, "object": "response", "deleted": True}))
 
 
@@ -182,7 +185,7 @@ async def cancel(gateway: Gateway, call: Call) -> None:
         await run.cancel()
         await call.respond(msgspec.json.encode(run.draft.body()))
         return
-    response = await settled(gateway, call)
+    response = (await shelf_of(gateway, call).get(id_of(call))).response
     if response["status"] != "cancelled":
         raise BadRequest(
             f"The response {response['id']} has ended: it is {response['status']}.",
