@@ -240,6 +240,9 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_onl
     num_drafted_total: int = 0
     num_accepted_total: int = 0
     num_deferred_total: int = 0
+    num_spilled_total: int = 0
+    num_restored_total: int = 0
+    num_spill_broken_total: int = 0
     step_s: float = 0.0
     is_draining: bool = False
 
@@ -291,6 +294,7 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     num_step_tokens   tokens of a step (None: the runtime's)
     num_mixed_tokens  the same while some sequence decodes, which bounds its inter-token latency
     policy            who is taken, and in which order
+    spill_bytes       cold blocks of the cache kept on disk at most (None: none), in spill_dir
     forces            whether tokens that a grammar forces are taken without running the model;  drafts: whether tokens
                       are guessed ahead, for requests that allow it.  Neither changes a text
     """
@@ -300,6 +304,8 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     num_step_tokens: int | None = None
     num_mixed_tokens: int | None = None
     policy: Policy = "budget"
+    spill_bytes: int | None = None
+    spill_dir: str | None = None
     forces: bool = True
     drafts: bool = True
 

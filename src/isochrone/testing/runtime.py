@@ -119,6 +119,14 @@ class FakeRuntime:
             tuple(lost),
         )
 
+    def read_pages(self, pages: Sequence[int]) -> NDArray[np.uint8]:
+        """See `Runtime.read_pages`."""
+        return self._cells[list(pages)].view(np.uint8)
+
+    def write_pages(self, pages: Sequence[int], data: NDArray[np.uint8]) -> None:
+        """See `Runtime.write_pages`."""
+        self._cells[list(pages)] = np.ascontiguousarray(data).view(np.int64)
+
     def close(self) -> None:
         """Nothing to give back."""
 
@@ -219,6 +227,9 @@ class FakeTokens:
     def id_to_token(self, id: int) -> str | None:
         return "<end>" if id == 0 else self.piece(id).decode()
 
+    def warm(self) -> None:
+        """There is nothing to load."""
+
 
 _FAKE_PIECES = (
     b"", *(bytes([letter]) for letter in range(32, 127)), b"\n", b'{"', b'": "', b'", "', b'"}', b"name", b"true",
@@ -238,7 +249,8 @@ def fake_info(
 ) -> RuntimeInfo:  # fmt: skip
     """The facts of a small fake."""
     return RuntimeInfo(
-        vocab_size, context, page_tokens, num_pages, num_tokens_max, num_sequences_max, num_rows_max, "fake", "i64"
+        vocab_size, context, page_tokens, num_pages, num_tokens_max, num_sequences_max, num_rows_max, "fake", "i64",
+        page_bytes=8 * page_tokens,
     )
 
 
