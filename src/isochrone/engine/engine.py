@@ -14,6 +14,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable
+from pathlib import Path
 
 from isochrone.errors import IsochroneError
 from isochrone.runtime.step import Runtime, StepResult
@@ -23,6 +24,7 @@ from .admission import draining, expect_room, expect_servable
 from .anteroom import Anteroom, Called, Guest
 from .batch import Work
 from .bounds import engine_info, step_limits
+from .cache import READ_BYTES_PER_S, Shelf
 from .failures import NUM_LOSSES_MAX, lost_too_often, not_finite, raised_alone
 from .grammar import GrammarState
 from .grammars import Grammars
@@ -41,6 +43,7 @@ from .records import (
 from .roster import Roster
 from .schedule import StepPlan, plan_step
 from .sequence import Sequence, Taken
+from .spill import Spill
 from .timekeeper import Timekeeper
 
 NUM_GUESSED_STEPS = 8
@@ -64,6 +67,7 @@ class Engine:
         self.info = engine_info(runtime.info, self._limits)
         self.roster = Roster(runtime.info, self._limits.num_running_max, limits.policy)
         self.time = Timekeeper(self._limits, limits.policy)
+        self.roster.cache.shelf = self._shelf(limits)
         self._forces = limits.forces
         self._guesser = Guesser(self.roster, self._limits, forces=limits.forces, drafts=limits.drafts)
         self._grammars = Grammars(load_tokens, self.info.vocab_size)
@@ -81,7 +85,7 @@ class Engine:
 
     @property
     def stats(self) -> EngineStats:
-        roster, pool = self.roster, self.roster.cache.pool
+        roster, pool, shelf = self.roster, self.roster.cache.pool, self.roster.cache.shelf
         return EngineStats(
             num_waiting=len(roster.waiting) + len(self._anteroom.guests),
             num_running=len(roster.running),
@@ -91,6 +95,9 @@ class Engine:
             num_pages_held=pool.num_held,
             step_s=self._step_s,
             is_draining=self._is_draining,
+            num_restored_total=self.roster.cache.num_restored,
+            num_spilled_total=shelf.spill.num_written if shelf is not None else 0,
+            num_spill_broken_total=shelf.spill.num_broken if shelf is not None else 0,
             **self._totals,
         )
 
@@ -132,17 +139,24 @@ class Engine:
         for sample in guest.cancelled:
             roster.remove(request.samples[sample])
         for sequence in list(request.samples.values()) if submit.resume or states else ():
-            state = states.get(sequence.sample)
             try:
-                reason = sequence.follow(state, forces=self._forces) if state is not None else None
+                self._resume(sequence, states.get(sequence.sample))
             except IsochroneError as error:
                 roster.drop(request)
                 self._refuse(submit.id, error)
                 return
-            if reason is None and 0 < num_answer_max <= sequence.num_answer:  # all but its end had been delivered
-                reason = "length"
-            if reason is not None:
-                self._finish(sequence, reason, self._clock())
+
+    def _resume(self, sequence: Sequence, state: GrammarState | None) -> None:
+        """Go on after what was delivered and what a grammar forces at once; that may be all of the answer."""
+        reason = None if state is None else sequence.follow(state, forces=self._forces)
+        if reason is None and 0 < sequence.num_answer_max <= sequence.num_answer:
+            reason = "length"
+        if reason is None:
+            return
+        now = self._clock()
+        if sequence.unsaid:
+            sequence.first_token_at = now
+        self._finish(sequence, reason, now)
 
     def cancel(self, id: int, sample: int | None = None) -> None:
         """Give the slot and pages of a request (or of one sample of it) back at once.  Unknown ids are over already."""
@@ -177,6 +191,14 @@ class Engine:
                 self._run(decoding, works)
         deltas, refusals = self._outcome.take()
         return StepOutput(deltas, refusals, self.stats)
+
+    def _shelf(self, limits: EngineLimits) -> Shelf | None:
+        if limits.spill_bytes is None:
+            return None
+        assert limits.spill_dir is not None, "who allows a spill says where"
+        block_bytes = self._runtime.info.page_bytes
+        spill = Spill(Path(limits.spill_dir), limits.spill_bytes, block_bytes)
+        return Shelf(spill, self._runtime, self.time.compute_s, block_bytes / READ_BYTES_PER_S)
 
     # Before the step.
 

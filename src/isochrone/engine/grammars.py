@@ -55,11 +55,6 @@ class Grammars:
         self._keep(grammar, future.result())
         return future.result().copy()
 
-    def close(self) -> None:
-        """Wait for no compilation any more."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-
     def _begin(self, grammar: Grammar) -> Future[Matcher]:
         load = self._load
         if load is None:

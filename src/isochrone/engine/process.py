@@ -29,6 +29,9 @@ from .wire import Unpacker, pack, to_engine
 INBOX_BYTES = 2**18
 """Read at most this much between two steps; the rest waits in the kernel and slows its sender."""
 
+SWITCH_S = 0.0005
+"""How long a step waits for a thread that compiles a grammar to give way; Python's own 5 ms are a whole step."""
+
 
 def main(arguments: list[str]) -> int:
     """The process's life; returns its exit code."""
@@ -105,6 +108,7 @@ class Inbox:
 
 def _live(peer: socket.socket, spec: EngineSpec) -> int:
     begin = time.monotonic()
+    sys.setswitchinterval(SWITCH_S)
     try:
         runtime = load_runtime(spec)
         engine = Engine(runtime, spec.limits, load_tokens=None if spec.tokens is None else lambda: load_tokens(spec))

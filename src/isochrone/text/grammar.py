@@ -49,6 +49,7 @@ class Tokens(Protocol):
     def piece(self, id: int) -> bytes: ...
     def is_special(self, id: int) -> bool: ...
     def id_to_token(self, id: int) -> str | None: ...
+    def warm(self) -> None: ...
 
 
 class Vocabulary:
@@ -72,6 +73,7 @@ class Vocabulary:
         llguidance = library()
         if not self.eos_ids:
             raise BadGrammar("The model names no token that ends an answer.", fix="Leave the format out.")
+        self.tokenizer.warm()  # here, in a thread of its own, and not when a step first cuts a forced text
         cutter = llguidance.TokenizerWrapper(_Cutter(self))
         trie: LLTokenizer = llguidance.LLTokenizer(
             cutter, n_vocab=self.num_tokens, eos_token=list(self.eos_ids)
@@ -163,13 +165,16 @@ def compile_grammar(kind: Kind, source: str, vocabulary: Vocabulary) -> Matcher:
     llguidance = library()
     expect_bounded(kind, source)
     make = llguidance.LLMatcher
-    match kind:
-        case "json_schema":
-            grammar = make.grammar_from_json_schema(source, overrides=JSON_FORM)
-        case "regex":
-            grammar = make.grammar_from_regex(source)
-        case "lark":
-            grammar = make.grammar_from_lark(source)
+    try:
+        match kind:
+            case "json_schema":
+                grammar = make.grammar_from_json_schema(source, overrides=JSON_FORM)
+            case "regex":
+                grammar = make.grammar_from_regex(source)
+            case "lark":
+                grammar = make.grammar_from_lark(source)
+    except ValueError as error:
+        raise of_compiler(kind, str(error)) from error
     inner = make(vocabulary.trie, grammar, log_level=0, limits=llguidance.LLParserLimits(**LIMITS))
     if inner.is_error():
         raise of_compiler(kind, inner.get_error())

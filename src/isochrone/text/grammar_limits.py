@@ -81,7 +81,7 @@ def _expect_schema(source: str) -> None:
         raise BadGrammar(f"The JSON schema is no JSON: {error}.", fix="Send a JSON object.") from error
     if depth > DEPTH_MAX:
         raise BadGrammar(f"The JSON schema is nested deeper than {DEPTH_MAX} levels.", fix="Flatten it.")
-    if not isinstance(schema, dict | bool):
+    if not isinstance(schema, dict):
         raise BadGrammar("The JSON schema is no object.", fix='Send an object such as {"type": "object"}.')
     multiples = []
     for part in _parts(schema):
