@@ -57,7 +57,7 @@ docs: $(VENV)/.installed  ## print the reference pages and the figures from the 
 claims: $(VENV)/.installed-dev  ## run the commands behind every figure again
 	$(BIN)/python -m docs.claims
 
-fuzz: $(VENV)/.installed-dev  ## hostile files, $(FUZZ_S) seconds in all
+fuzz: $(VENV)/.installed-dev  ## hostile files, bodies, headers and streams, $(FUZZ_S) seconds in all
 	FUZZ_S=$(FUZZ_S) $(BIN)/python -m tests.fuzz
 
 wheel: $(VENV)/.installed-dev
