@@ -135,7 +135,7 @@ class AnswerText:
     def _num_bytes(self, token_id: int) -> int:
         """How much a token adds to the text, as the decoder writes it."""
         if self._tokenizer.is_special(token_id):
-            return len(self._tokenizer.id_to_token(token_id) or "") if token_id in self._shown_ids else 0
+            return len((self._tokenizer.id_to_token(token_id) or "").encode()) if token_id in self._shown_ids else 0
         piece = self._tokenizer.piece(token_id)
         if self._at_start and piece:
             self._at_start = False

@@ -79,7 +79,7 @@ class Reader:
             tuple(tool for tool in tools if choice.name in (None, tool.name)),
             must_call=bool(tools) and choice.mode == "required",
             parallel=chat.parallel_tool_calls,
-            body=_as_lark(form) if form else None,
+            body=as_lark(form) if form else None,
         )
         source = self.dialect.grammar(offer, read.opening, self._marks.get)
         return None if source is None else records.Grammar("lark", source)
@@ -185,7 +185,7 @@ def _schema(source: str) -> dict[str, Any] | bool:
     return schema
 
 
-def _as_lark(form: Format) -> str:
+def as_lark(form: Format) -> str:
     """A format as a Lark expression."""
     match form.kind:
         case "json_schema":

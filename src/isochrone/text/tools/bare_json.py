@@ -53,9 +53,11 @@ class _Parser(JsonScanner):
             self._begun, self._rest = self._begun + self._opener, self._rest[len(self._opener) :]
             return True
         begun, self._begun = self._begun, ""
+        if self._opener:
+            begun = begun.replace(self._opener, "")  # markup, whatever follows it
         if self._rest.startswith("{"):
             return self._open_call(begun, self._between)
-        self._say(begun.replace(self._opener, "") if self._opener else begun)
+        self._say(begun)
         return self._go(self._words)
 
     def _words(self) -> bool:

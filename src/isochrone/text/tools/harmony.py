@@ -45,6 +45,9 @@ class Harmony(ToolFormat):
 
 
 class _Parser(Scanner):
+    _has_header = False
+    _has_argued = False
+
     def _start(self) -> bool:
         """The prompt ends behind `<|start|>assistant`: a header follows, or a model that knows none."""
         if not self._rest:
@@ -55,12 +58,15 @@ class _Parser(Scanner):
 
     def _header(self) -> bool:
         at = self._rest.find(MESSAGE)
-        if at < 0:
-            return self._is_ended and bool(self._rest) and self._go(self._words)
+        if at < 0:  # only the first may be no header at all; one that is cut later says nothing
+            is_none = self._is_ended and bool(self._rest) and not self._has_header
+            return is_none and self._go(self._words)
+        self._has_header = True
         header, self._rest = self._rest[:at], self._rest[at + len(MESSAGE) :]
         recipient = _RECIPIENT.search(header)
         if recipient and recipient[1] in self._names:
             self._begin_call(recipient[1])
+            self._has_argued = False
             return self._go(self._arguments)
         self.is_thinking = f"{CHANNEL}analysis" in header
         return self._go(self._thoughts if self.is_thinking else self._words)
@@ -79,4 +85,8 @@ class _Parser(Scanner):
     def _arguments(self) -> bool:
         words, mark = self._until(END, RETURN, CALL, START)
         self._argue(words)
+        self._has_argued = self._has_argued or bool(words)
+        if not self._has_argued and (mark is not None or self._is_ended):
+            self._argue("{}")
+            self._has_argued = True
         return mark is not None and self._go(self._header)

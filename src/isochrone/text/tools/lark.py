@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -16,7 +15,6 @@ Marks: TypeAlias = Callable[[str], "int | None"]
 ANY_TEXT = r"/(?s:.*)/"
 NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
-_UNESCAPED_SLASH = re.compile(r"((?:^|[^\\])(?:\\\\)*)/")
 _DESCRIBING = ("title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems", "items")
@@ -79,8 +77,12 @@ def text(words: str) -> str:
 
 
 def regex(pattern: str) -> str:
-    """A regular expression, of which a slash would be the end."""
-    return "/" + _UNESCAPED_SLASH.sub(r"\1\/", pattern).replace("\n", "\\n") + "/"
+    """A regular expression, of which a bare slash would be the end."""
+    out, is_escaped = "", False
+    for letter in pattern:
+        out += "\\/" if letter == "/" and not is_escaped else "\\n" if letter == "\n" and not is_escaped else letter
+        is_escaped = letter == "\\" and not is_escaped
+    return f"/{out}/"
 
 
 def json_value(schema: dict[str, Any] | bool, *, lenient: bool = False) -> str:
