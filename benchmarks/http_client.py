@@ -65,8 +65,8 @@ async def stream_completion(
             if hang_up_after == 0:
                 answer.is_hung_up = True
                 return answer
-            await _read_answer(reader, answer, hang_up_after)
-    except (OSError, asyncio.IncompleteReadError, TimeoutError, ValueError) as error:
+            await read_answer(reader, answer, hang_up_after)
+    except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, TimeoutError, ValueError) as error:
         answer.problem = f"{type(error).__name__}: {error}"
     finally:
         if writer is not None:
@@ -90,7 +90,11 @@ def _request(host: str, path: str, body: bytes) -> bytes:
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def _read_answer(reader: asyncio.StreamReader, answer: Answer, hang_up_after: int | None) -> None:
+async def read_answer(reader: asyncio.StreamReader, answer: Answer, hang_up_after: int | None) -> None:
+    """Fill the answer from what the server says, until its end or that many deltas.
+
+    Raises OSError, IncompleteReadError, LimitOverrunError, and ValueError for what is no such stream.
+    """
     answer.status, is_chunked = await _read_head(reader)
     if answer.status != 200:
         body = "\n".join([line async for line in _lines(reader, is_chunked)])
@@ -99,7 +103,10 @@ async def _read_answer(reader: asyncio.StreamReader, answer: Answer, hang_up_aft
     async for line in _lines(reader, is_chunked):
         if not line.startswith("data:") or line.endswith("[DONE]"):
             continue
-        _take(answer, json.loads(line[5:]))
+        try:
+            _take(answer, json.loads(line[5:]))
+        except (AttributeError, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"not a chunk of a completion: {line[:200]!r}") from error
         if hang_up_after is not None and len(answer.instants) >= hang_up_after:
             answer.is_hung_up = True
             return

@@ -1,10 +1,10 @@
-"""Fuzz the GGUF reader: `python -m tests.fuzz.gguf --seconds 60`."""
+"""Fuzz the GGUF reader."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tests.fuzz.target import fuzz
+from tests.fuzz.target import Target, from_file
 
 
 def read(path: Path) -> None:
@@ -21,7 +21,6 @@ def read(path: Path) -> None:
 
 
 def seeds() -> list[bytes]:
-    """True files to start from, one of them with nothing in it."""
     from isochrone.graph.formats import FORMATS
     from tests.weights.make import Gguf, random_rows, small_gguf
 
@@ -30,5 +29,4 @@ def seeds() -> list[bytes]:
     return [Gguf().bytes(), one.bytes(), Gguf().texts("t", ["a", "", "b"]).bytes(), small_gguf().bytes()]
 
 
-if __name__ == "__main__":
-    fuzz("gguf", seeds, read)
+TARGET = Target("gguf", from_file("gguf", read), seeds, ("isochrone.weights.checkpoint",))

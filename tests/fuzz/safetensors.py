@@ -1,4 +1,4 @@
-"""Fuzz the safetensors reader: `python -m tests.fuzz.safetensors --seconds 60`."""
+"""Fuzz the safetensors reader."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.fuzz.target import fuzz
+from tests.fuzz.target import Target, from_file
 
 
 def read(path: Path) -> None:
@@ -18,12 +18,10 @@ def read(path: Path) -> None:
 
 
 def seeds() -> list[bytes]:
-    """True files to start from, one of them with nothing in it."""
     from tests.weights.make import safetensors_bytes, small_safetensors
 
     many = {"a": np.ones((2, 3), np.float32), "b": np.ones(4, np.float16), "c": np.ones(1, np.int64)}
     return [safetensors_bytes({}, b""), small_safetensors({"w": many["a"]}), small_safetensors(many)]
 
 
-if __name__ == "__main__":
-    fuzz("safetensors", seeds, read)
+TARGET = Target("safetensors", from_file("safetensors", read), seeds, ("isochrone.weights.safetensors",))

@@ -125,6 +125,7 @@ class Rates:
         return use
 
     def _is_full(self, use: _Use, now: float) -> bool:
-        """Whether forgetting it would change nothing."""
-        pairs = ((use.requests, use.key.requests_per_min), (use.tokens, use.key.tokens_per_min))
-        return all(per_min is None or refill(bucket, per_min, now).level >= per_min for bucket, per_min in pairs)
+        """Whether forgetting it would change nothing.  Tokens may be taken in the background, after the release."""
+        per_min = use.key.requests_per_min
+        has_all = per_min is None or refill(use.requests, per_min, now).level >= per_min
+        return has_all and use.key.tokens_per_min is None
