@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.engine.schedule import Chunk, Limits, Standing, plan_step, rank
+from isochrone.predict.pace import Pace
 
 NOW = 100.0
 
@@ -103,6 +104,14 @@ def test_a_sibling_waits_until_the_prompt_is_cached():
 def test_limits_that_could_starve_a_sequence_are_our_mistake():
     with pytest.raises(AssertionError):
         limits(num_rows_max=3)
+
+
+def test_nobody_joins_streams_that_could_not_bear_one_more():
+    pace = Pace((2e-3, 1e-3, 0.0, 0.0), weight=100.0)
+    running = [decoding(1, itl_s=0.005), decoding(2)]
+    assert plan_step(running, [prompt(9, 4)], limits(), 50, NOW, pace).admit == ()
+    assert plan_step([decoding(1, itl_s=0.010), decoding(2)], [prompt(9, 4)], limits(), 50, NOW, pace).admit == (9,)
+    assert plan_step(running, [], limits(), 50, NOW, pace).decode == (1, 2), "who runs already stays"
 
 
 @st.composite

@@ -1,6 +1,7 @@
 """Cold blocks come back from disk when that pays, whole or not at all, and no text ever depends on it."""
 
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -165,3 +166,33 @@ def test_no_order_size_or_damage_changes_a_text(tmp_path_factory, asked, spill_b
     for submit in submits:
         assert answers[submit.id, 0].token_ids == alone(submit)[0].token_ids
     engine.roster.cache.close()
+
+
+@pytest.mark.model
+def test_blocks_of_the_real_model_come_back_bit_for_bit(tmp_path):
+    from isochrone.runtime.load import load_runtime
+    from isochrone.weights import store
+
+    path = store.find("smollm2-135m")
+    if path is None:
+        pytest.skip("the model is not here: run `isochrone pull smollm2-135m`")
+    runtime = load_runtime(path, context=256, kv_memory_bytes=10 * 737_280, threads=1)
+    try:
+        limits = EngineLimits(spill_bytes=50_000_000, spill_dir=str(tmp_path), drafts=False)
+        engine, said = Engine(runtime, limits, clock=(clock := SimulatedClock())), []
+        engine.clock = clock
+        for id, number in enumerate((1, 2, 3, 1), 1):
+            ids = [1000 + number * 50 + at for at in range(200)]
+            engine.time.pace = _known(engine.time.pace)
+            said.append(run(engine, [Submit(id=id, prompt_ids=ids, sampling=GREEDY, max_tokens=6)])[id, 0])
+            engine.roster.cache.shelf.spill.flush()
+        assert said[3].timing.num_cached == 192 and engine.stats.num_restored_total > 0
+        assert said[3].token_ids == said[0].token_ids
+        engine.roster.cache.close()
+    finally:
+        runtime.close()
+
+
+def _known(pace):
+    """A pace that knows what the clock, which stands still beside a real runtime, cannot tell it."""
+    return replace(pace, weight=100.0)

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import merge
 from itertools import chain
 
 from isochrone.predict.pace import Pace, StepLoad
 
-from .chunking import Prompt, Streams, idle_room, prompt_room
+from .chunking import Prompt, Streams, idle_room, prompt_room, streams_max
 
 
 @dataclass(slots=True)
@@ -112,6 +112,7 @@ def plan_step(
     expire += [s.id for s in waiting if s.total_at <= now]
     alive = [s for s in running if s.total_at > now] if expire else list(running)
     decode, grown, preempt, num_pages_left = _plan_decode(alive, limits, num_pages_available)
+    limits = _bearable(alive, limits, pace)
     candidates = () if preempt else [s for s in waiting if s.total_at > now and not s.is_held_back]
     if not candidates and len(decode) == len(alive):
         return StepPlan(tuple(expire), tuple(preempt), (), tuple(decode), ())
@@ -146,6 +147,15 @@ def _plan_decode(
         if s.num_left == 1:
             decode.append(s.id)
     return decode, grown, preempt, num_pages_left
+
+
+def _bearable(alive: Sequence[Standing], limits: Limits, pace: Pace | None) -> Limits:
+    """No more sequences at once than the tightest stated time between tokens allows; who runs already stays."""
+    itl_s = min((s.itl_s for s in alive), default=math.inf)
+    if itl_s == math.inf or pace is None or not pace.is_known:
+        return limits
+    depth = sum(s.num_tokens for s in alive) / len(alive)
+    return replace(limits, num_running_max=min(limits.num_running_max, streams_max(itl_s, depth, pace)))
 
 
 def _room(

@@ -87,10 +87,10 @@ class Spill:
             return None
         block = np.empty(self._block_bytes, np.uint8)
         try:
-            num_bytes = os.preadv(self._file.fileno(), [memoryview(block)], slot * self._block_bytes)
+            num_bytes = os.preadv(self._file.fileno(), [block.data], slot * self._block_bytes)
         except OSError:
             num_bytes = 0  # counted below: a disk that fails is a block that must be computed again
-        if num_bytes != self._block_bytes or zlib.crc32(block) != self._checksums[key]:
+        if num_bytes != self._block_bytes or zlib.crc32(block.data) != self._checksums[key]:
             self.num_broken += 1
             self._drop(key)
             return None
@@ -108,11 +108,11 @@ class Spill:
         self._file.close()
 
     def _write(self, slot: int, block: U8) -> int:
-        data, at = memoryview(block), slot * self._block_bytes
+        data, at = block.data, slot * self._block_bytes
         while data:
             num_bytes = os.pwrite(self._file.fileno(), data, at)
             data, at = data[num_bytes:], at + num_bytes
-        return zlib.crc32(block)
+        return zlib.crc32(block.data)
 
     def _settle(self) -> None:
         for key in [key for key, future in self._pending.items() if future.done()]:

@@ -142,7 +142,11 @@ class Timekeeper:
         ]
         itl_s = self._itl_s(roster)
         has_unstated = any(s.standing.itl_s == math.inf for s in roster.running)
-        room = Room(self._limits.num_running_max, roster.cache.pool.num_available, itl_s, has_unstated)
+        num_slots = self._limits.num_running_max
+        if itl_s < math.inf:
+            depth = sum(s.standing.num_tokens for s in roster.running) / len(roster.running)
+            num_slots = min(num_slots, streams_max(itl_s, depth, self.pace))
+        room = Room(num_slots, roster.cache.pool.num_available, itl_s, has_unstated)
         return forecast([self._queued(s) for s in queue], decoding, room, self.pace, urgent=urgent)
 
     def _queued(self, sequence: Sequence) -> Queued:

@@ -37,6 +37,7 @@ class Accounts:
             num_forced=timing.num_forced,
             num_drafted=timing.num_drafted,
             num_accepted=timing.num_accepted,
+            predicted_ttft_s=timing.predicted_ttft_s,
         )
 
     def _receipt(self, sample: int) -> Receipt:

@@ -196,6 +196,7 @@ class Timing(Struct, frozen=True):
     num_forced: int = 0
     num_drafted: int = 0
     num_accepted: int = 0
+    predicted_ttft_s: float | None = None
 
 
 class Receipt(Struct, frozen=True):

@@ -79,11 +79,16 @@ class CpuRuntime:
 
     def read_pages(self, pages: Sequence[int]) -> U8:
         """Copies of these pages, u8 [pages, page_bytes]."""
-        return self._cache.reshape(self._info.num_pages, -1)[list(pages)]
+        return self._pages()[list(pages)]
 
     def write_pages(self, pages: Sequence[int], data: U8) -> None:
         """Put back what `read_pages` gave."""
-        self._cache.reshape(self._info.num_pages, -1)[list(pages)] = data
+        self._pages()[list(pages)] = data
+
+    def _pages(self) -> U8:
+        """The cache by page, u8 [pages, page_bytes]: what lies behind rounds it up to large pages of the system."""
+        num_pages, page_bytes = self._info.num_pages, self._info.page_bytes
+        return self._cache[: num_pages * page_bytes].reshape(num_pages, page_bytes)
 
     def times(self) -> Sequence[RegionTime]:
         """Cycles each region took since the last call, as worker 0 saw them."""
