@@ -201,9 +201,13 @@ def _schemas() -> dict[str, Schema]:
         fields = schemas[_name(body)]["properties"]
         for name, (neutral, _) in refused.items():
             fields[name] = {"enum": [None, *neutral], "description": "Refused: no other value is taken."}
+    for schema in schemas.values():  # whatever is open is read only to be refused
+        fields = schema.get("properties", {})
+        fields |= {name: {"type": "null"} for name, field in fields.items() if not field}
     fields = schemas[_name(responses.ResponseFields)]["properties"]
+    schemas[_name(responses.ResponseFields)]["required"].append("input")  # but with previous_response_id
     text, nothing = {"type": "string"}, {"type": "null"}
-    fields["input"] = {"anyOf": [text, {"type": "array", "items": _any_of(items.KINDS.values())}, nothing]}
+    fields["input"] = {"anyOf": [text, {"type": "array", "items": _any_of(items.KINDS.values()), "minItems": 1}]}
     fields["tools"] = {"anyOf": [
         {"type": "array", "items": _any_of(tools.KINDS.values()), "maxItems": 512}, nothing
     ]}  # fmt: skip
