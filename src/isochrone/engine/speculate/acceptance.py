@@ -11,6 +11,8 @@ PRIOR: tuple[float, ...] = (0.15, 0.3, 0.5, 0.65, 0.8, 0.9)
 PRIOR_WEIGHT, MEMORY = 4.0, 0.96
 """What the past of all sequences counts as for a new one, and how much of its own past one keeps at each token."""
 SHARED_RATE = 0.02
+GAIN_MIN = 0.04
+"""No machine verifies a token for less than this share of a step."""
 _LIMITS = (2, 3, 5, 8, 16)
 
 
@@ -49,10 +51,16 @@ class Acceptance:
         return (self._right[number] + PRIOR_WEIGHT * shared) / (self._seen[number] + PRIOR_WEIGHT)
 
     def gains(self, evidence: int, num_tokens: int) -> list[float]:
-        """Tokens that each of these guesses is expected to save: it counts only if all before it are right."""
-        out, gain = [], 1.0
+        """Tokens that each of these guesses is expected to save, as long as any could pay.
+
+        A guess counts only if all before it are right.
+        """
+        out: list[float] = []
+        gain = 1.0
         for at in range(num_tokens):
             gain *= self.share(evidence + at)
+            if gain < GAIN_MIN:
+                break
             out.append(gain)
         return out
 
