@@ -73,9 +73,11 @@ def test_a_completion_has_log_probabilities(client: OpenAI) -> None:
 
 def test_a_response_is_streamed_stored_continued_and_deleted(client: OpenAI) -> None:
     with client.responses.stream(model=NAME, input=QUESTION, max_output_tokens=24, temperature=0) as stream:
-        deltas = [event.delta for event in stream if event.type == "response.output_text.delta"]
-        first = stream.get_final_response()
+        events = list(stream)
+    first = events[-1].response if events[-1].type == "response.incomplete" else stream.get_final_response()
+    deltas = [event.delta for event in events if event.type == "response.output_text.delta"]
     assert "".join(deltas) == first.output_text and first.output_text
+    assert [event.sequence_number for event in events] == sorted({event.sequence_number for event in events})
     second = client.responses.create(
         model=NAME, input="And then?", previous_response_id=first.id, max_output_tokens=8, temperature=0
     )

@@ -8,7 +8,7 @@ from typing import Any
 from isochrone.errors import BadRequest
 
 from .format import Function
-from .lark import NO_ARGUMENTS, Lark, text
+from .lark import Lark, arguments_schema, text
 
 _INTEGER = r"/-?(0|[1-9][0-9]{0,18})/"
 _NUMBER = r"/-?(0|[1-9][0-9]{0,18})(\.[0-9]{1,17})?/"
@@ -20,8 +20,7 @@ _KNOWN = {
 
 def object_rule(function: Function, quote: str, lark: Lark) -> str:
     """The Lark expression of a tool's arguments.  Raises BadRequest for a strict schema that cannot be kept."""
-    schema = NO_ARGUMENTS if function.parameters is None else {"type": "object"} | function.parameters
-    return _Writer(function, quote, lark).value(schema)
+    return _Writer(function, quote, lark).value(arguments_schema(function.parameters))
 
 
 class _Writer:

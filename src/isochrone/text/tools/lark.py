@@ -14,6 +14,7 @@ Marks: TypeAlias = Callable[[str], "int | None"]
 
 ANY_TEXT = r"/(?s:.*)/"
 NO_ARGUMENTS = {"type": "object", "properties": {}, "additionalProperties": False}
+_LISTING = {"$defs", "$schema", "definitions", "description", "properties", "required", "title", "type"}
 _SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 _DESCRIBING = ("title", "description", "default", "examples", "$comment", "deprecated", "readOnly", "writeOnly")
 _NAMED = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
@@ -67,8 +68,19 @@ class Lark:
 
     def arguments(self, function: Function) -> str:
         """The JSON object of a tool's arguments.  A schema that is not strict may say what cannot be enforced."""
-        schema = NO_ARGUMENTS if function.parameters is None else {"type": "object"} | function.parameters
-        return self.json(schema, lenient=not function.strict)
+        return self.json(arguments_schema(function.parameters), lenient=not function.strict)
+
+
+def arguments_schema(parameters: dict[str, Any] | None) -> dict[str, Any]:
+    """What a call's arguments must be.  A function takes none that it does not name: a schema that only lists
+    properties is closed, since a model that may go on inventing them seldom stops."""
+    if parameters is None:
+        return NO_ARGUMENTS
+    named = parameters.get("properties")
+    if not isinstance(named, dict) or not set(parameters) <= _LISTING:
+        return {"type": "object"} | parameters
+    is_closed = set(parameters.get("required") or ()) <= set(named)
+    return {"type": "object"} | parameters | ({"additionalProperties": False} if is_closed else {})
 
 
 def text(words: str) -> str:
