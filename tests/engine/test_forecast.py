@@ -1,15 +1,18 @@
 """What is foreseen is what comes: the forecast beside an engine whose every step costs what it was told."""
 
 import math
+import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from isochrone.engine.engine import Engine
 from isochrone.engine.forecast import Decoding, Queued, Room, forecast
 from isochrone.engine.records import SamplingParams, Submit, error_of
 from isochrone.errors import CannotMeet
 from isochrone.predict.pace import Pace
+from isochrone.testing.runtime import FakeRuntime, SimulatedClock, fake_info
 
 from .driver import run
 
@@ -104,42 +107,33 @@ def test_a_stream_that_needs_tokens_faster_than_they_can_come_is_refused(make_en
     assert "the budget is itl=12 ms" in refused(answers)[4].message
 
 
-@settings(max_examples=25, deadline=None)
-@given(st.data())
-def test_under_any_load_nearly_all_who_were_taken_are_in_time(data):
-    from isochrone.engine.engine import Engine
-    from isochrone.testing.runtime import FakeRuntime, SimulatedClock, fake_info
-
-    clock = SimulatedClock()
+def overloaded(seed, budget_s):
+    """(requests taken, of these late): 120 arrivals at up to four times of what the engine can serve."""
+    source, clock = random.Random(seed), SimulatedClock()
     engine = Engine(FakeRuntime(fake_info(num_pages=400, context=2048), clock=clock), clock=clock)
     engine.clock = clock
     run(engine, [Submit(id=900 + k, prompt_ids=[k] * (20 * k), sampling=GREEDY, max_tokens=12) for k in range(1, 9)])
-    submits, arrive = [], {}
-    for id in range(1, 60):
-        num = data.draw(st.integers(1, 200))
-        submits.append(Submit(id=id, prompt_ids=[id] * num, sampling=GREEDY, max_tokens=data.draw(st.integers(1, 20))))
-        arrive[id] = id // data.draw(st.integers(1, 4))
-    budget_s = data.draw(st.sampled_from([0.3, 1.0, 3.0]))
-    pending, taken, late = list(submits), 0, 0
-    for number in range(10_000):
-        while pending and arrive[pending[0].id] <= number:
-            now = clock()
-            late_by = now + budget_s
-            engine.submit(_dated(pending.pop(0), now, late_by))
-        if not pending and not engine.has_work:
-            break
+    due_at, at, pending = {}, clock(), []
+    for id in range(1, 121):
+        at += source.expovariate(source.choice([5.0, 20.0]))
+        shape = {"prompt_ids": [id % 97] * source.randint(1, 200), "max_tokens": source.randint(1, 20)}
+        pending.append(Submit(id=id, arrived_at=at, ttft_at=at + budget_s, sampling=GREEDY, **shape))
+        due_at[id] = at + budget_s
+    taken, late = 0, 0
+    while pending or engine.has_work:
+        if not engine.has_work:
+            clock.at = max(clock.at, pending[0].arrived_at)
+        while pending and pending[0].arrived_at <= clock():
+            engine.submit(pending.pop(0))
         for delta in engine.step(clock()).deltas:
             if delta.timing is not None:
                 taken += 1
-                late += delta.timing.first_token_at > _due[delta.id]
-    assert late <= max(1, 0.1 * taken)
+                late += delta.timing.first_token_at > due_at[delta.id]
+    return taken, late
 
 
-_due = {}
-
-
-def _dated(submit, now, due_at):
-    import msgspec
-
-    _due[submit.id] = due_at
-    return msgspec.structs.replace(submit, arrived_at=now, ttft_at=due_at)
+@pytest.mark.parametrize("budget_s", [0.3, 1.0, 3.0])
+def test_under_overload_nearly_all_who_were_taken_are_in_time(budget_s):
+    found = [overloaded(seed, budget_s) for seed in range(6)]
+    taken, late = (sum(column) for column in zip(*found, strict=True))
+    assert taken > 100 and late <= 0.05 * taken, f"{late} of {taken} were late: {found}"
