@@ -31,7 +31,7 @@ def read(content: bytes) -> None:
         return answer
 
     answer = _loop().run_until_complete(one())
-    assert answer.is_complete or answer.problem, "a stream without an end is no answer"
+    assert answer.is_complete or answer.problem is not None, "a stream without an end is no answer"
 
 
 def seeds() -> list[bytes]:
