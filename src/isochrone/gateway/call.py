@@ -81,7 +81,7 @@ class Call:
             )
 
     def detached(self) -> Call:
-        """The same request without its caller, for work that goes on after the answer: nobody hangs up, nobody reads."""
+        """The same request without its caller, for work that outlives the answer: nobody hangs up, nobody reads."""
         other = copy.copy(self)
         other.status, other.trace, other.more_headers = 0, None, []
         other._receive, other._send, other._work, other._abort_error = _never, _nowhere, None, None
