@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from isochrone.budget import Budget, Deadline
+from isochrone.engine import records
 from isochrone.errors import BadModel, BadRequest, ContextTooLong, DeadlineExceeded, Unreachable
+from isochrone.places.accounts import Accounts
 from isochrone.places.local import Local
 from isochrone.places.place import Chat, Delta, Message, Prompted, Request, Sampling, Text, TokenIds
 from tests.gateway.scripted import CONTEXT, ScriptedEngine, read_tokenizer, write_tokenizer
@@ -131,3 +133,15 @@ async def test_an_engine_that_stands_still_is_not_waited_for_past_the_deadline(d
     with pytest.raises(DeadlineExceeded, match="no token in time"):
         await complete(place, ask(Text("a"), dated=True), within(0.02))
     assert engine.num_open == 0
+
+
+def test_an_answer_for_which_the_model_never_ran_took_no_prefill() -> None:
+    timing = records.Timing(0.0, 8.0, 8.0, 9, 3, 0, 0, num_forced=3)
+    step = records.Delta(0, [1], finish_reason="stop", timing=timing)
+    submit = records.Submit(prompt_ids=[1], arrived_at=6.0)
+    info = records.EngineInfo(
+        vocab_size=9, context=9, page_tokens=1, num_pages=1, num_sequences_max=1, num_sequence_tokens_max=9,
+        plan_hash="p", kv_type="f32",
+    )  # fmt: skip
+    settled = Accounts(ask(TokenIds((1,))), submit, info, "").settle(step, Delta(0, "", 1, finish_reason="stop")).timing
+    assert settled is not None and (settled.queue_s, settled.prefill_s, settled.decode_s) == (2.0, 0.0, 0.0)

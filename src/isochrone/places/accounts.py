@@ -30,9 +30,10 @@ class Accounts:
         if timing is None:
             return None
         first_at = timing.first_token_at or timing.finished_at
+        admitted_at = timing.admitted_at or first_at  # 0: all of it was forced, and the model never ran
         return Timing(
-            queue_s=max(0.0, timing.admitted_at - self._submit.arrived_at),
-            prefill_s=max(0.0, first_at - timing.admitted_at),
+            queue_s=max(0.0, admitted_at - self._submit.arrived_at),
+            prefill_s=max(0.0, first_at - admitted_at),
             decode_s=max(0.0, timing.finished_at - first_at),
             num_forced=timing.num_forced,
             num_drafted=timing.num_drafted,
