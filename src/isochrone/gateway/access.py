@@ -9,6 +9,7 @@ in a browser can be made to send requests here under another host's name (DNS re
 from __future__ import annotations
 
 import hmac
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -19,7 +20,6 @@ from isochrone.ledger.keys import Key, Keyring, Scope, digest_of, tenant_of
 from .faults import NotAllowedHere, ScopeMissing
 
 LOCAL_TENANT = "local"
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 OPEN_PATHS = frozenset({"/health", "/ready", "/livez"})
 SCOPES: dict[str, Scope] = {"/metrics": "observe", "/version": "observe"}
 """What a key must have been made for; `infer` everywhere else."""
@@ -102,9 +102,12 @@ _SEND = "Send it as `Authorization: Bearer KEY` or as `x-api-key: KEY`."
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address or name means this machine only."""
+    """Whether an address or name means this machine only.  `127.example.org` is a name, and may mean any machine."""
     name = host.strip("[]").lower()
-    return name in LOOPBACK_NAMES or name.startswith("127.") or name.endswith(".localhost")
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
 
 
 def _expect_meant_for_here(headers: Mapping[bytes, bytes]) -> None:

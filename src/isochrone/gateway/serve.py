@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from isochrone.errors import BadConfig, Overloaded
+from isochrone.errors import BadConfig, IsochroneError
 from isochrone.ledger import Keyring, Ledger
 from isochrone.places.place import Place
 
@@ -177,7 +177,7 @@ async def watch_keys(keys: Keyring, every_s: float = KEYS_EVERY_S) -> None:
             if not was_read:
                 log.warning("keys.read_again")
             was_read = True
-        except Overloaded:
+        except IsochroneError:  # locked, or written by an Isochrone that knows other scopes
             if was_read:
                 log.error("keys.unread", since_s=round(time.monotonic() - keys.refreshed_at, 1))
             was_read = False
