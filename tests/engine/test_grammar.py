@@ -2,6 +2,8 @@
 
 import json
 import re
+import threading
+from concurrent.futures import wait
 
 import msgspec
 import pytest
@@ -9,7 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from isochrone.engine.engine import Engine
+from isochrone.engine.grammars import NUM_PENDING_MAX, Grammars
 from isochrone.engine.records import EngineLimits, Grammar, Resume, SamplingParams, Submit
+from isochrone.errors import Overloaded
 from isochrone.testing.runtime import FakeRuntime, FakeTokens, Faults, SimulatedClock, fake_info
 
 from .driver import books_balance, run
@@ -224,3 +228,23 @@ def test_a_request_whose_grammar_is_never_ready_ends_at_its_deadline(monkeypatch
     assert engine.step(engine.clock()).refusals == []
     engine.clock.advance(1.5)
     assert [refusal.code for refusal in engine.step(engine.clock()).refusals] == ["deadline_exceeded"]
+
+
+def test_callers_who_leave_before_their_grammars_are_compiled_leave_room_for_others():
+    """As many as may be compiled at once, and nobody comes back for one of them."""
+    grammars = Grammars(lambda: TOKENS, VOCAB)
+    for number in range(NUM_PENDING_MAX):
+        grammars.find(Grammar("regex", f"a{{{number + 1}}}"), 0.0)
+    wait(grammars._pending.values())
+    matcher = grammars.find(Grammar("regex", "b"), 10.0)
+    assert matcher is not None and not grammars._pending
+
+
+def test_more_grammars_than_are_compiled_at_once_are_told_when_to_come_again():
+    open_gate = threading.Event()
+    grammars = Grammars(lambda: open_gate.wait(10) and TOKENS, VOCAB)
+    for number in range(NUM_PENDING_MAX):
+        assert grammars.find(Grammar("regex", f"a{{{number + 1}}}"), 0.0) is None
+    with pytest.raises(Overloaded, match="are being compiled already"):
+        grammars.find(Grammar("regex", "b"), 0.0)
+    open_gate.set()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 
-from isochrone.errors import BadGrammar, IsochroneError, Unsupported
+from isochrone.errors import BadGrammar, IsochroneError, Overloaded, Unsupported
 from isochrone.text.grammar import Matcher, Tokens, Vocabulary, compile_grammar
 
 from .records import Grammar
@@ -38,7 +38,8 @@ class Grammars:
         """A matcher at the start of this grammar; None while it is being compiled.
 
         wait_s  how long to wait for one that is not there
-        Raises BadGrammar when it does not compile, Unsupported when the engine knows no vocabulary.
+        Raises BadGrammar when it does not compile, Overloaded when too many are being compiled, Unsupported when the
+        engine knows no vocabulary.
         """
         kept = self._kept.get(grammar)
         if kept is not None:
@@ -60,7 +61,11 @@ class Grammars:
         if load is None:
             raise Unsupported("This engine does not know its model's vocabulary.", fix="Leave the format out.")
         if len(self._pending) >= NUM_PENDING_MAX:
-            raise BadGrammar(f"{len(self._pending)} grammars are being compiled already.", fix="Ask again in a second.")
+            self._clear_ready()
+        if len(self._pending) >= NUM_PENDING_MAX:
+            raise Overloaded(
+                f"{len(self._pending)} grammars are being compiled already.", fix="Ask again later.", retry_after_s=1.0
+            )
         self._pool = self._pool or ThreadPoolExecutor(NUM_THREADS, "isochrone-grammar")
         if self._first is None:
             self._first = self._pool.submit(lambda: Vocabulary(load(), self._vocab_size))
@@ -68,6 +73,13 @@ class Grammars:
         future = self._pool.submit(lambda: compile_grammar(grammar.kind, grammar.source, first.result()))
         self._pending[grammar] = future
         return future
+
+    def _clear_ready(self) -> None:
+        """Whoever asked for what is ready may have left, and will never fetch it."""
+        for grammar in [grammar for grammar, future in self._pending.items() if future.done()]:
+            future = self._pending.pop(grammar)
+            if future.exception() is None:
+                self._keep(grammar, future.result())
 
     def _keep(self, grammar: Grammar, matcher: Matcher) -> None:
         self._kept[grammar] = matcher
