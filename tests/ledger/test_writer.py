@@ -108,10 +108,11 @@ def test_what_cannot_be_written_at_the_end_is_said(
     assert "ledger.lost" in [record.getMessage() for record in caplog.records]
 
 
-def test_a_write_that_the_tables_refuse_is_counted_and_stops_no_other(path: Path, wait_for: Wait) -> None:
+@pytest.mark.parametrize("value", [None, "\ud800", 1 << 63, object()], ids=["null", "surrogate", "huge", "object"])
+def test_a_write_that_can_never_succeed_is_counted_and_stops_no_other(path: Path, value: object) -> None:
     writer, done = Writer(path), []
     writer.start()
-    bad = Write(INSERT, (None,), on_done=lambda: done.append("bad"))
+    bad = Write(INSERT, (value,), on_done=lambda: done.append("bad"))
     for write in (row("before"), bad, row("after")):
         assert writer.put(write)
     writer.close()

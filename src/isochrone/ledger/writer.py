@@ -27,6 +27,10 @@ LINGER_S = 0.02
 """How long the first write of a batch waits for company."""
 RETRY_S = 0.5
 SWEEP_EVERY_S = 60.0
+_REFUSED_FOR_EVER = (
+    sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.ProgrammingError,
+    ValueError, OverflowError,  # text that is no Unicode, integers beyond 64 bits
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,10 +171,10 @@ class Writer:
         return True
 
     def _execute(self, connection: sqlite3.Connection, write: Write) -> None:
-        """A write that the tables themselves refuse would be refused for ever: count it, say it, and go on."""
+        """A write that the tables or SQLite's types refuse would be refused for ever: count it, say it, and go on."""
         try:
             connection.execute(write.sql, write.values)
-        except (sqlite3.IntegrityError, sqlite3.InterfaceError, sqlite3.DataError, sqlite3.ProgrammingError) as error:
+        except _REFUSED_FOR_EVER as error:
             self._num_failed += 1
             _log.error("ledger.write_failed", extra={"facts": {"error": type(error).__name__}})
 
