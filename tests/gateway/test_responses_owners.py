@@ -149,6 +149,18 @@ async def test_a_conversation_without_end_is_refused_before_it_fills_the_memory(
     assert len(await shelf.history("resp_3")) == 4
 
 
+async def test_references_to_more_than_a_conversation_may_hold_are_refused_before_they_fill_the_memory() -> None:
+    shelf = Shelf(Kept(), "ann", Limits(body_bytes=10_000), Runs())
+    ids = [f"{number:032x}" for number in range(20)]
+    for id in ids:
+        item = {"type": "message", "id": f"msg_{id}_i0", "role": "user", "content": "a" * 3_000}
+        await shelf.put({"id": f"resp_{id}", "status": "completed", "output": []}, [item])
+    references = [{"type": "item_reference", "id": f"msg_{id}_i0"} for id in ids]
+    with pytest.raises(ContextTooLong, match="What the input refers to is longer"):
+        await shelf.resolve(references)
+    assert [item["content"] for item in await shelf.resolve(references[:4] * 5)] == ["a" * 3_000] * 20
+
+
 def test_what_cannot_be_kept_is_answered_and_says_so(server: Server, keys: list[str]) -> None:
     ledger = server.ledger.responses
 

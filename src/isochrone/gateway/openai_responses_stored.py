@@ -85,18 +85,18 @@ class Shelf:
             body = await self._body(before, "previous_response_id")
             size += len(body)
             records.append(_DECODER.decode(body))
-            if size > 2 * self._limits.body_bytes or len(records) > self._limits.num_messages:
-                raise ContextTooLong(
-                    f"The conversation before {id} is longer than this server takes.",
-                    fix="Begin a new one with a summary.", param="previous_response_id",
-                )  # fmt: skip
+            self._expect_room(size, len(records), f"The conversation before {id}", "previous_response_id")
             before = records[-1].response["previous_response_id"]
         return [item for record in reversed(records) for item in record.items()]
 
     async def resolve(self, items: list[Item]) -> list[Item]:
-        """The items, with those that were referred to in place of the references.  Raises BadRequest."""
+        """The items, with those that were referred to in place of the references.
+
+        Raises BadRequest, ContextTooLong.
+        """
         found: dict[str, Record] = {}
         resolved: list[Item] = []
+        size = 0
         for index, item in enumerate(items):
             if kind_of(item) != "item_reference":
                 resolved.append(item)
@@ -106,13 +106,23 @@ class Shelf:
             if named is None:
                 raise _unknown(id, where, "item")
             if named[1] not in found:
-                found[named[1]] = await self.get(f"resp_{named[1]}", where)
+                body = await self._body(f"resp_{named[1]}", where)
+                size += len(body)
+                self._expect_room(size, len(found), "What the input refers to", where)
+                found[named[1]] = _DECODER.decode(body)
             record = found[named[1]]
             match = next((old for old in [*record.input, *record.response["output"]] if old.get("id") == id), None)
             if match is None:
                 raise _unknown(id, where, "item")
             resolved.append(match)
         return resolved
+
+    def _expect_room(self, size: int, num_records: int, what: str, param: str) -> None:
+        """Raises ContextTooLong for records that are more together than a conversation may be."""
+        if size > 2 * self._limits.body_bytes or num_records > self._limits.num_messages:
+            raise ContextTooLong(
+                f"{what} is longer than this server takes.", fix="Begin a new one with a summary.", param=param
+            )
 
     async def _body(self, id: str, param: str | None) -> bytes:
         body = await self._kept.get(self._owner, id)
@@ -192,7 +202,6 @@ async def cancel(gateway: Gateway, call: Call) -> None:
             fix="Cancel while it is queued or in progress.", param="response_id",
         )  # fmt: skip
     await call.respond(msgspec.json.encode(response))
-
 
 
 async def input_items(gateway: Gateway, call: Call) -> None:
