@@ -15,8 +15,21 @@ from isochrone.budget import Budget, Deadline
 from isochrone.engine import records
 from isochrone.errors import BadModel, BadRequest, ContextTooLong, DeadlineExceeded, Unreachable
 from isochrone.places.accounts import Accounts
-from isochrone.places.local import Local
-from isochrone.places.place import Chat, Delta, Message, Prompted, Request, Sampling, Text, TokenIds
+from isochrone.places.local import NUM_CHARS_INLINE, Local
+from isochrone.places.place import (
+    Chat,
+    Delta,
+    Message,
+    Prompt,
+    Prompted,
+    Request,
+    Sampling,
+    Text,
+    TokenIds,
+    Tool,
+    ToolCall,
+)
+from isochrone.places.reader import num_chars
 from tests.gateway.scripted import CONTEXT, ScriptedEngine, read_tokenizer, write_tokenizer
 
 
@@ -63,6 +76,22 @@ async def test_a_long_text_and_a_short_one_are_read_alike(place: Local) -> None:
     assert await place.detokenize(await place.tokenize(turns)) == (
         "<|im_start|>user\ndog<|im_end|>\n" * 100 + "<|im_start|>assistant\n"
     )
+
+
+@pytest.mark.parametrize(
+    "long",
+    [
+        Text("a" * 3_000),
+        Chat((Message("user", "a" * 3_000),)),
+        Chat((Message("assistant", "", reasoning="a" * 3_000),)),
+        Chat((Message("assistant", "", tool_calls=(ToolCall("c", "f", "a" * 3_000),)),)),
+        Chat((Message("user", "a"),), tools=(Tool("f", "a" * 3_000),)),
+        Chat((Message("user", "a"),), tools=(Tool("f", parameters={"enum": ["a" * 3_000]}),)),
+    ],
+)
+def test_whatever_makes_a_prompt_long_counts(long: Prompt) -> None:
+    """Long prompts are read in a thread, so that no stream stutters meanwhile."""
+    assert num_chars(long) > NUM_CHARS_INLINE > num_chars(Chat((Message("user", "a"),), tools=(Tool("f"),)))
 
 
 @pytest.mark.parametrize(

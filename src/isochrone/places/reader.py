@@ -134,11 +134,17 @@ def num_chars(prompt: Prompt) -> int:
     """How much there is to read: long prompts are read aside, so that no stream stutters meanwhile."""
     match prompt:
         case Chat(messages):
-            return sum(len(message.content) for message in messages) + 100 * len(messages) + 500 * len(prompt.tools)
+            tools = sum(100 + len(tool.description) + len(str(tool.parameters)) for tool in offered(prompt))
+            return tools + sum(100 + _num_chars(message) for message in messages)
         case Text(text):
             return len(text)
         case TokenIds():
             return 0
+
+
+def _num_chars(message: Message) -> int:
+    calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+    return len(message.content) + len(message.reasoning) + calls
 
 
 def _turn(message: Message) -> dict[str, Any]:
