@@ -42,6 +42,7 @@ def chat(*tools: Tool) -> Chat:
         (request(max_tokens=None), "n"),
         (request(prompt=chat(*[Tool(f"f{at}") for at in range(3)])), "tools"),
         (request(prompt=chat(Tool("f", "d" * 600))), "tools"),
+        (request(prompt=chat(Tool("f", "one"), Tool("f", "another"))), "tools"),
         (request(prompt=chat(Tool("f", parameters={"enum": ["v" * 600]}))), "tools"),
         (request(format=Format("json_schema", '{"title": "%s"}' % ("t" * 100))), "response_format"),
         (request(format=Format("regex", "é" * 51)), "response_format"),

@@ -51,7 +51,7 @@ def num_prompt_tokens(prompt: Prompt) -> int:
 def expect_within(request: Request, cost: Cost, limits: Limits) -> None:
     """Raises BadRequest, which names the field that asks for too much."""
     if isinstance(request.prompt, Chat) and request.prompt.tools:
-        _expect_few_tools(request.prompt, limits)
+        _expect_fit_tools(request.prompt, limits)
     if request.format is not None:
         size = len(request.format.source.encode())
         if size > limits.format_bytes:
@@ -68,11 +68,17 @@ def expect_within(request: Request, cost: Cost, limits: Limits) -> None:
         )  # fmt: skip
 
 
-def _expect_few_tools(chat: Chat, limits: Limits) -> None:
+def _expect_fit_tools(chat: Chat, limits: Limits) -> None:
     if len(chat.tools) > limits.num_tools:
         raise BadRequest(
             f"There are {len(chat.tools)} tools, and this server takes {limits.num_tools}.",
             fix="Offer only those that this turn can need.", param="tools",
+        )  # fmt: skip
+    names = [tool.name for tool in chat.tools]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise BadRequest(
+            f"Two tools have the name {twice[:80]!r}, so that a call could be of either.",
+            fix="Give each tool a name of its own.", param="tools",
         )  # fmt: skip
     size = sum(len(msgspec.json.encode(tool)) for tool in chat.tools)
     if size > limits.tools_bytes:
