@@ -281,6 +281,8 @@ def test_what_agents_ask_beyond_openai_reaches_the_engine(client: OpenAI, engine
         ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"messages": [{"role": "tool", "content": "x"}]}, "messages[0].tool_call_id"),
         ({"messages": [{"role": "user", "content": "x", "tool_call_id": "y"}]}, "messages[0].tool_call_id"),
+        ({"messages": [{"role": "user", "content": "x", "reasoning": "y"}]}, "messages[0].reasoning"),
+        ({"messages": [{"role": "user", "content": "x", "refusal": "y"}]}, "messages[0].refusal"),
         ({"extra_body": {"structured_outputs": {}}}, "structured_outputs"),
         ({"extra_body": {"structured_outputs": {"regex": "a", "choice": ["b"]}}}, "structured_outputs"),
     ],

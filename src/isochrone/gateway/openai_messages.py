@@ -88,12 +88,15 @@ def _expect_in_role(message: ChatMessage, where: str) -> None:
             f"{where} has the role tool, but no tool_call_id.",
             fix="Send the id of the call that it answers.", param=f"{where}.tool_call_id",
         )  # fmt: skip
-    owners = {"tool_calls": ("assistant",), "tool_call_id": ("tool",), "reasoning_content": ("assistant",)}
-    for name, roles in owners.items():
-        if getattr(message, name) and message.role not in roles:
+    owners = {
+        "tool_calls": "assistant", "tool_call_id": "tool", "reasoning_content": "assistant", "reasoning": "assistant",
+        "refusal": "assistant",
+    }  # fmt: skip
+    for name, role in owners.items():
+        if getattr(message, name) and message.role != role:
             raise BadRequest(
                 f"{where}.{name} does not belong to the role {message.role}.",
-                fix=f"Send it with the role {roles[0]}, or leave it out.", param=f"{where}.{name}",
+                fix=f"Send it with the role {role}, or leave it out.", param=f"{where}.{name}",
             )  # fmt: skip
 
 
