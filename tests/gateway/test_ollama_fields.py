@@ -166,3 +166,11 @@ def test_any_values_are_a_request_or_a_typed_error(changes: dict[str, Any]) -> N
         generate(**changes)
     except BadRequest as error:
         assert error.message and error.fix
+
+
+def test_calls_without_end_that_nobody_answered_are_refused() -> None:
+    """Each answer is looked for among them."""
+    calls = {"role": "assistant", "tool_calls": [CALL] * (Limits().num_messages + 1)}
+    with pytest.raises(BadRequest) as error:
+        turns({"role": "user", "content": "hi"}, calls)
+    assert error.value.param == "messages[1].tool_calls"

@@ -21,7 +21,7 @@ def chat_request(fields: ChatFields, *, id: str, tenant: str, limits: Limits, da
         )  # fmt: skip
     declared = [tool.function for tool in fields.tools or ()]
     chat = Chat(
-        _messages(turns),
+        _messages(turns, limits),
         tools=tuple(Tool(one.name, one.description or "", one.parameters, bool(one.strict)) for one in declared),
         template_variables=fields.template_variables(),
     )
@@ -62,7 +62,7 @@ def _request(fields: CommonFields, prompt: Prompt, *, id: str, tenant: str, date
     )
 
 
-def _messages(turns: list[Turn]) -> tuple[Message, ...]:
+def _messages(turns: list[Turn], limits: Limits) -> tuple[Message, ...]:
     messages: list[Message] = []
     unanswered: list[ToolCall] = []  # calls that no tool has answered yet, oldest first
     for index, turn in enumerate(turns):
@@ -74,6 +74,11 @@ def _messages(turns: list[Turn]) -> tuple[Message, ...]:
             for at, call in enumerate(turn.tool_calls or ())
         )
         unanswered += calls
+        if len(unanswered) > limits.num_messages:
+            raise BadRequest(
+                f"More than {limits.num_messages} calls have no answer.",
+                fix="Send the tools' answers, or leave the calls out.", param=f"messages[{index}].tool_calls",
+            )  # fmt: skip
         messages.append(Message(turn.role, turn.content or "", tool_calls=calls, reasoning=turn.thinking or ""))
     return tuple(messages)
 
