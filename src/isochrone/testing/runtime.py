@@ -256,9 +256,10 @@ def fake_info(
 
 def load_fake(
     *, die_at: int | None = None, die_token: int | None = None, life_file: str | None = None,
-    raise_on_load: bool = False, **facts: int,
+    nan_token: int | None = None, raise_token: int | None = None, raise_on_load: bool = False, **facts: int,
 ) -> FakeRuntime:  # fmt: skip
     """What an engine process calls in tests: `isochrone.testing.runtime:load_fake`."""
     if raise_on_load:
         raise OSError("the fake was told not to load")
-    return FakeRuntime(fake_info(**facts), Faults(die_at=die_at, die_token=die_token, life_file=life_file))
+    faults = Faults(nan_token, raise_token=raise_token, die_at=die_at, die_token=die_token, life_file=life_file)
+    return FakeRuntime(fake_info(**facts), faults)
