@@ -99,7 +99,7 @@ class Metrics:
 
 
 def gauges(
-    status: Status, ledger: WriterStats, *, num_in_flight: int, reserved_bytes: int, is_draining: bool
+    status: Status, ledger: WriterStats, *, num_in_flight: int, reserved_bytes: int, num_tasks: int, is_draining: bool
 ) -> dict[str, tuple[str, float]]:
     """The place's and the ledger's state as gauges."""
     load = status.load
@@ -113,6 +113,7 @@ def gauges(
         'isochrone_kv_blocks{state="cached"}': (blocks, load.num_blocks_cached),
         'isochrone_kv_blocks{state="held"}': (blocks, load.num_blocks_held),
         "isochrone_reserved_bytes": ("Memory that answers under way may come to need.", reserved_bytes),
+        "isochrone_tasks": ("Tasks of the server's event loop, this page's own included.", num_tasks),
         "isochrone_ledger_queued": ("Writes that wait for the ledger's disk.", ledger.num_queued),
         "isochrone_ledger_queued_bytes": ("Their size.", ledger.queued_bytes),
         "isochrone_ledger_written": ("Writes committed since the start.", ledger.num_written),

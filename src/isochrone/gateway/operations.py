@@ -6,6 +6,7 @@ whether to send requests: 503 while the model loads, while the engine restarts, 
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -38,7 +39,8 @@ async def version(gateway: Gateway, call: Call) -> None:
 async def metrics(gateway: Gateway, call: Call) -> None:
     now = pages.gauges(
         gateway.place.status(), gateway.ledger.stats(), num_in_flight=gateway.num_in_flight,
-        reserved_bytes=gateway.place.reserved_bytes, is_draining=gateway.is_draining,
+        reserved_bytes=gateway.place.reserved_bytes, num_tasks=len(asyncio.all_tasks()),
+        is_draining=gateway.is_draining,
     )  # fmt: skip
     await call.respond(gateway.metrics.page(now), kind=pages.CONTENT_TYPE)
 
