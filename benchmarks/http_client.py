@@ -85,8 +85,35 @@ async def get(host: str, port: int, path: str, *, timeout_s: float = 10.0) -> tu
         return status, "\n".join(parts)
 
 
-def _request(host: str, path: str, body: bytes) -> bytes:
+async def post(
+    host: str, port: int, path: str, body: bytes, *, headers: dict[str, str] | None = None,
+    leaves_after: int | None = None, timeout_s: float = 120.0,
+) -> tuple[int, str]:  # fmt: skip
+    """(status, body) of a POST; whoever leaves after some lines of the answer (0: before it begins) has what it read.
+
+    Raises OSError, TimeoutError, IncompleteReadError, and ValueError for what is no HTTP.
+    """
+    async with asyncio.timeout(timeout_s):
+        reader, writer = await asyncio.open_connection(host, port)
+        try:
+            writer.write(_request(host, path, body, headers))
+            await writer.drain()
+            if leaves_after == 0:
+                return 0, ""
+            status, is_chunked = await _read_head(reader)
+            parts: list[str] = []
+            async for line in _lines(reader, is_chunked):
+                parts.append(line)
+                if len(parts) == leaves_after:
+                    break
+            return status, "\n".join(parts)
+        finally:
+            writer.close()
+
+
+def _request(host: str, path: str, body: bytes, headers: dict[str, str] | None = None) -> bytes:
     head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nConnection: close\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 

@@ -37,11 +37,11 @@ KV_MEMORY = "512MB"
 """Enough for 64 clients, and full well before memory is first looked at: growth after that is a leak."""
 
 
-def ours(model: Path, threads: int) -> ServerKind:
+def ours(model: Path, threads: int, kv_memory: str = KV_MEMORY) -> ServerKind:
     """`isochrone up`, as a user starts it, with a bound on its KV cache."""
     command = (
         sys.executable, "-c", "from isochrone.cli import main; main()", "up", str(model), "--name", "bench",
-        "--host", HOST, "--port", "{port}", "--threads", str(threads), "--kv-memory", KV_MEMORY,
+        "--host", HOST, "--port", "{port}", "--threads", str(threads), "--kv-memory", kv_memory,
     )  # fmt: skip
     return ServerKind("Isochrone", "bench", command, has_metrics=True)
 
@@ -102,6 +102,15 @@ class Server:
     def memory_bytes(self) -> int:
         """PSS of all its processes."""
         return sum(process.memory_full_info().pss for process in self._tree())
+
+    def resident_bytes(self) -> int:
+        """Resident memory of all its processes, cheap enough to look at often."""
+        return sum(int(process.memory_info().rss) for process in self._tree())
+
+    def num_open(self) -> tuple[int, int]:
+        """(file descriptors, threads) of all its processes."""
+        tree = self._tree()
+        return sum(process.num_fds() for process in tree), sum(process.num_threads() for process in tree)
 
     async def gauges(self) -> dict[str, float]:
         """The numbers of its /metrics page, by name with labels."""
