@@ -143,6 +143,15 @@ def test_beside_a_format_an_answer_is_calls_or_fits_it(name: str, marked: bool) 
     assert taken(name, marked, offer, [form.one, f"{said}12", f"{said}Hi."]) == [form.one, f"{said}12"]
 
 
+@pytest.mark.parametrize(("name", "marked"), VARIANTS)
+def test_without_tools_no_form_of_calls_stands_beside_a_format(name: str, marked: bool) -> None:
+    said, dialect = SAID.get(name, ""), FORMS[name].dialect
+    empty = ["", "<tool_call>", "[TOOL_CALLS][]", "[TOOL_CALLS]", "<start_function_call>", "<|tool_call>"]
+    offer = Offer((), body=NUMBER)
+    assert taken(name, marked, offer, [f"{said}12", *empty, FORMS[name].one]) == [f"{said}12"]
+    assert "call" not in (dialect.grammar(offer, "no", lambda mark: None) or "")
+
+
 @pytest.mark.parametrize("marked", [True, False])
 def test_a_format_binds_what_follows_the_thought(marked: bool) -> None:
     offer = Offer((), body=NUMBER)

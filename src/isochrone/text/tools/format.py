@@ -81,7 +81,9 @@ class ToolFormat:
         raise NotImplementedError
 
     def rule(self, offer: Offer, lark: Lark) -> str:
-        """The Lark expression of a whole answer under this offer."""
+        """The Lark expression of a whole answer under this offer, of tools or of a body at least."""
+        if not offer.functions and offer.body is not None:
+            return offer.body
         call = lark.rule("call", " | ".join(self.call(function, lark) for function in offer.functions))
         calls = lark.rule("calls", self.calls(call, offer, lark))
         if not offer.must_call and offer.body is None:
