@@ -7,6 +7,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from isochrone.engine.client import EngineClient
 from isochrone.engine.records import EngineSpec
 from isochrone.gateway.limits import Limits
 from isochrone.gateway.serve import Serving
+from isochrone.ledger import Key, keys
+from isochrone.ledger.database import connect_or_say
 from tests.gateway.conftest import Server, start_server, stop_server
-from tests.gateway.poison import NAN_LETTER, RAISE_LETTER, Sent, good, poisoned
+from tests.gateway.poison import FACES, NAN_LETTER, PATHS, RAISE_LETTER, WORDS, Sent, body, good, poisoned
 from tests.gateway.scripted import read_tokenizer
 
 NUM_GOOD = NUM_POISONED = 200
@@ -41,6 +44,13 @@ VARYING = (
 
 @pytest.fixture
 def server(tokenizer_directory: Path) -> Iterator[Server]:
+    server = _start(tokenizer_directory)
+    yield server
+    stop_server(server)
+
+
+def _start(tokenizer_directory: Path, **options: Any) -> Server:
+    """A server over an engine process whose model is a fake that two letters poison."""
     tokenizer = read_tokenizer(tokenizer_directory).tokenizer
     (nan,), (fault,) = (tokenizer.encode(letter, add_special=False) for letter in (NAN_LETTER, RAISE_LETTER))
     arguments: dict[str, Any] = {
@@ -48,10 +58,8 @@ def server(tokenizer_directory: Path) -> Iterator[Server]:
         "raise_token": fault,
     }  # fmt: skip
     spec = EngineSpec(load="isochrone.testing.runtime:load_fake", arguments=arguments)
-    serving = Serving(port=0, log_level="critical", limits=Limits(body_bytes=200_000, body_s=5.0))
-    server = start_server(tokenizer_directory, serving, lambda: EngineClient(spec))
-    yield server
-    stop_server(server)
+    serving = Serving(port=0, log_level="critical", limits=Limits(body_bytes=200_000, body_s=5.0), **options)
+    return start_server(tokenizer_directory, serving, lambda: EngineClient(spec))
 
 
 def test_two_hundred_poisoned_requests_change_no_byte_of_two_hundred_good_ones(server: Server) -> None:
@@ -71,6 +79,27 @@ def test_two_hundred_poisoned_requests_change_no_byte_of_two_hundred_good_ones(s
             assert status in sent.statuses, f"{sent.kind} in {sent.face}: {status} {said!r} for {sent.body[:300]!r}"
     assert len({sent.kind for sent, _ in crowd}) == 9, "every kind of poison was there"
     _expect_nothing_held(server, Counter(sent.kind for sent in bad))
+
+
+def test_no_api_finds_the_prompt_of_another_key_in_the_cache(tokenizer_directory: Path, tmp_path: Path) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with closing(connect_or_say(path)) as connection:
+        ours, theirs = (keys.add(connection, Key(b"", name)) for name in ("ours", "theirs"))
+    server = _start(tokenizer_directory, ledger_path=path)
+    try:
+        for face in FACES:
+            made = body(face, f"{face} " + " ".join(WORDS * 3), 2)
+            found = [_num_found(server, PATHS[face], made, key) for key in (ours, theirs, ours, theirs)]
+            assert found[:2] == [0, 0] and min(found[2:]) > 16, f"{face}: {found} tokens were found"
+    finally:
+        stop_server(server)
+
+
+def _num_found(server: Server, path: str, made: dict[str, Any], key: str) -> int:
+    """Prompt tokens of a request that were in the cache."""
+    before = server.engine.stats.num_cached_tokens_total
+    assert server.send("POST", path, made, {"authorization": f"Bearer {key}"})[0] == 200
+    return int(server.engine.stats.num_cached_tokens_total - before)
 
 
 def _is_whole(said: tuple[int, bytes]) -> bool:
