@@ -173,13 +173,14 @@ def _ollama(index: int, dice: random.Random) -> Ask:
 
 def _hang_up(index: int, dice: random.Random) -> Ask:
     """Leaves before the answer begins, or in its middle; one that stayed would wait for 300 tokens."""
-    path, fields = dice.choice([
+    choices: list[tuple[str, dict[str, Any]]] = [
         ("/v1/chat/completions", {"messages": _turns(index, dice), "max_tokens": 300}),
         ("/v1/completions", {"prompt": f"{index} " + "word " * dice.randrange(1, 90), "max_tokens": 300}),
         ("/v1/messages", {"messages": _turns(index, dice), "max_tokens": 300}),
         ("/v1/responses", {"input": "Count.", "max_output_tokens": 300}),
         ("/api/chat", {"messages": _turns(index, dice), "options": {"num_predict": 300}}),
-    ])  # fmt: skip
+    ]  # fmt: skip
+    path, fields = dice.choice(choices)
     is_stream = dice.random() < 0.7
     leaves_after = dice.randrange(4) if is_stream else 0
     return _made("hang-up", path, fields | {"stream": is_stream}, leaves_after=leaves_after)
