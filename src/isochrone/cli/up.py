@@ -19,7 +19,7 @@ from .verb import LOADING, model_argument, settings_from, verb
 @model_argument
 @click.option("--name", help="Id that clients call the model by; its own name unless given.")
 def command(model: str, name: str | None, as_json: bool, **flags: Any) -> None:
-    """Serve a model over the OpenAI API, in the foreground."""
+    """Serve a model over the APIs of OpenAI, Anthropic and Ollama, in the foreground."""
     from isochrone.api.serving import serve_model
 
     def on_listening(url: str) -> None:
