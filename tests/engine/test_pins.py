@@ -4,7 +4,7 @@ from isochrone.engine.pages import PagePool
 from isochrone.engine.prefix import PrefixTree
 from isochrone.engine.records import SamplingParams, Submit
 
-from .driver import run
+from .driver import alone, run
 
 GREEDY = SamplingParams(temperature=0)
 
@@ -63,6 +63,14 @@ def test_pins_never_keep_a_running_sequence_waiting(make_engine):
     for number, tenant in enumerate("abc", 1):
         ask(engine, number, number, length=64, tenant=tenant, pin_s=600.0)
     assert ask(engine, 9, 9, length=250, tenant="d").num_generated == 3
+
+
+def test_with_reuse_switched_off_every_prompt_is_computed_and_the_text_is_the_same(make_engine):
+    engine = make_engine(limits={"reuses": False})
+    submits = [Submit(id=id, prompt_ids=prompt(1), sampling=GREEDY, max_tokens=30) for id in (1, 2)]
+    first, again = (run(engine, [submit])[submit.id, 0] for submit in submits)
+    assert again.timing.num_cached == 0
+    assert again.token_ids == first.token_ids == alone(submits[0])[0].token_ids
 
 
 def test_who_floods_evicts_itself(make_engine):

@@ -14,6 +14,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from isochrone import paths
 from isochrone.config import Settings
 from isochrone.engine.client import EngineClient
@@ -43,13 +45,14 @@ TOKENS = "isochrone.api.loading:load_tokens"
 
 def serve_model(
     model: str, settings: Settings, *, name: str | None = None, on_listening: Callable[[str], None] = print,
-    on_licence: Callable[[str], None] = lambda licence: None,
+    on_licence: Callable[[str], None] = lambda licence: None, limits: EngineLimits | None = None,
 ) -> None:  # fmt: skip
     """Serve until SIGTERM or Ctrl-C.
 
     name          the id that clients call the model by, its own unless given
     on_listening  called with the URL once callers can connect
     on_licence    called, in a thread, with the model's licence once it is known
+    limits        of the engine, for measurements; where spilled blocks go is in the settings
     Raises NotFound, BadModel, BadConfig, MissingExtra, OutOfMemory, Unsupported.
     """
     path = here.find(model) or _pulled(model, settings.offline)
@@ -65,7 +68,9 @@ def serve_model(
             predictor.facts = facts
         return Reader(tokenizer, tokenizer.chat_template, details_of(facts, path))
 
-    limits = EngineLimits(spill_bytes=settings.kv_spill_bytes, spill_dir=str(paths.cache_dir() / "spill"))
+    limits = msgspec.structs.replace(
+        limits or EngineLimits(), spill_bytes=settings.kv_spill_bytes, spill_dir=str(paths.cache_dir() / "spill")
+    )
     client = EngineClient(EngineSpec(load=LOAD, tokens=TOKENS, arguments=arguments, limits=limits))
     place = Local(
         served, client, load_reader, created_at=int(path.stat().st_mtime),

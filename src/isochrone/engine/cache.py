@@ -52,13 +52,17 @@ class Shelf:
 
 
 class KVCache:
-    """Joins pool and tree for the engine.  Only full pages are shared, and a full page is never written again."""
+    """Joins pool and tree for the engine.  Only full pages are shared, and a full page is never written again.
+
+    reuses  whether known prefixes are given to those who come
+    """
 
     def __init__(self, info: RuntimeInfo) -> None:
         self.page_tokens, self._info = info.page_tokens, info
         self.tree = PrefixTree()
         self.pool = PagePool(info.num_pages, self.tree, self._on_evict)
         self.shelf: Shelf | None = None
+        self.reuses = True
         self.num_restored = 0
 
     def root(self, tenant: str) -> bytes:
@@ -123,7 +127,7 @@ class KVCache:
             self.shelf.spill.close()
 
     def _known(self, sequence: Sequence) -> list[int]:
-        return self.tree.find(self._reusable_keys(sequence))
+        return self.tree.find(self._reusable_keys(sequence)) if self.reuses else []
 
     def _reusable_keys(self, sequence: Sequence) -> list[bytes]:
         return sequence.block_keys(sequence.num_reusable() // self.page_tokens, self.page_tokens)
@@ -153,7 +157,7 @@ class KVCache:
     def _spilled(self, sequence: Sequence, num_known: int) -> list[bytes]:
         """Keys of the blocks that follow the known ones and are worth reading back."""
         keys: list[bytes] = []
-        if self.shelf is not None and len(self.shelf.spill):
+        if self.reuses and self.shelf is not None and len(self.shelf.spill):
             for key in self._reusable_keys(sequence)[num_known:]:
                 start = (num_known + len(keys)) * self.page_tokens
                 if key not in self.shelf.spill or not self.shelf.is_worth(start, self.page_tokens):

@@ -67,7 +67,7 @@ class Engine:
         self.info = engine_info(runtime.info, self._limits)
         self.roster = Roster(runtime.info, self._limits.num_running_max, limits.policy)
         self.time = Timekeeper(self._limits, limits.policy)
-        self.roster.cache.shelf = self._shelf(limits)
+        self.roster.cache.shelf, self.roster.cache.reuses = self._shelf(limits), limits.reuses
         self._forces = limits.forces
         self._guesser = Guesser(self.roster, self._limits, forces=limits.forces, drafts=limits.drafts)
         self._grammars = Grammars(load_tokens, self.info.vocab_size)

@@ -297,6 +297,7 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     spill_bytes       cold blocks of the cache kept on disk at most (None: none), in spill_dir
     forces            whether tokens that a grammar forces are taken without running the model;  drafts: whether tokens
                       are guessed ahead, for requests that allow it.  Neither changes a text
+    reuses            whether a prompt's known prefix is taken from the cache; False shows what that saves
     """
 
     num_running_max: int | None = None
@@ -308,6 +309,7 @@ class EngineLimits(msgspec.Struct, frozen=True, kw_only=True):
     spill_dir: str | None = None
     forces: bool = True
     drafts: bool = True
+    reuses: bool = True
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
