@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,12 @@ class Report:
         was, now = asdict(self.before), asdict(self.after)
         return found + [f"{name} was {was[name]} and is {now[name]}" for name in was if now[name] > was[name]]
 
+    def to_json(self) -> str:
+        """Every figure."""
+        figures = {one.name: getattr(self, one.name) for one in fields(self)}
+        held = {name: figures[name] and asdict(figures[name]) for name in ("before", "after")}
+        return json.dumps(figures | held, indent=1)
+
 
 def slope(looks: Sequence[tuple[int, int]]) -> tuple[float, float]:
     """Bytes a request over the second half of (number of requests, bytes), and the upper end of its 95 % interval."""
@@ -116,22 +122,22 @@ def _turns(index: int, dice: random.Random) -> list[dict[str, str]]:
     return [{"role": "user", "content": f"{index % 5000}: say a word about {dice.choice(TOPICS)}"}]
 
 
-def _made(kind: str, path: str, fields: dict[str, Any], **more: Any) -> Ask:
-    return Ask(kind, path, json.dumps({"model": "bench"} | fields).encode(), **more)
+def _made(kind: str, path: str, body: dict[str, Any], **more: Any) -> Ask:
+    return Ask(kind, path, json.dumps({"model": "bench"} | body).encode(), **more)
 
 
 def _chat(index: int, dice: random.Random) -> Ask:
     is_stream = dice.random() < 0.5
-    fields = {"messages": _turns(index, dice), "max_tokens": dice.randrange(1, 4), "stream": is_stream}
+    body = {"messages": _turns(index, dice), "max_tokens": dice.randrange(1, 4), "stream": is_stream}
     if dice.random() < 0.3:
-        fields |= {"logprobs": True, "top_logprobs": 3, "n": 2}
-    return _made("chat, streamed" if is_stream else "chat", "/v1/chat/completions", fields)
+        body |= {"logprobs": True, "top_logprobs": 3, "n": 2}
+    return _made("chat, streamed" if is_stream else "chat", "/v1/chat/completions", body)
 
 
 def _completion(index: int, dice: random.Random) -> Ask:
-    fields = {"prompt": f"{index} {dice.choice(TOPICS)} is", "max_tokens": dice.randrange(1, 4), "seed": index}
-    fields["stream"] = is_stream = dice.random() < 0.5
-    return _made("completion, streamed" if is_stream else "completion", "/v1/completions", fields)
+    body = {"prompt": f"{index} {dice.choice(TOPICS)} is", "max_tokens": dice.randrange(1, 4), "seed": index}
+    body["stream"] = is_stream = dice.random() < 0.5
+    return _made("completion, streamed" if is_stream else "completion", "/v1/completions", body)
 
 
 def _tool(index: int, dice: random.Random) -> Ask:
@@ -141,8 +147,8 @@ def _tool(index: int, dice: random.Random) -> Ask:
         "type": "object", "properties": {"on": {"type": "boolean"}}, "required": ["on"], "additionalProperties": False,
     }  # fmt: skip
     tool = {"type": "function", "function": {"name": name, "parameters": schema}}
-    fields = {"messages": _turns(index, dice), "max_tokens": 40, "tools": [tool], "tool_choice": "required"}
-    return _made("tool", "/v1/chat/completions", fields | {"stream": dice.random() < 0.5})
+    body = {"messages": _turns(index, dice), "max_tokens": 40, "tools": [tool], "tool_choice": "required"}
+    return _made("tool", "/v1/chat/completions", body | {"stream": dice.random() < 0.5})
 
 
 def _schema(index: int, dice: random.Random) -> Ask:
@@ -152,23 +158,23 @@ def _schema(index: int, dice: random.Random) -> Ask:
         "additionalProperties": False,
     }  # fmt: skip
     form = {"type": "json_schema", "json_schema": {"name": "s", "schema": schema, "strict": True}}
-    fields = {"messages": _turns(index, dice), "max_tokens": 16, "response_format": form}
-    return _made("schema", "/v1/chat/completions", fields)
+    body = {"messages": _turns(index, dice), "max_tokens": 16, "response_format": form}
+    return _made("schema", "/v1/chat/completions", body)
 
 
 def _responses(index: int, dice: random.Random) -> Ask:
-    fields = {"input": _turns(index, dice), "max_output_tokens": 16, "stream": dice.random() < 0.5}
-    return _made("responses", "/v1/responses", fields | {"store": dice.random() < 0.2})
+    body = {"input": _turns(index, dice), "max_output_tokens": 16, "stream": dice.random() < 0.5}
+    return _made("responses", "/v1/responses", body | {"store": dice.random() < 0.2})
 
 
 def _messages(index: int, dice: random.Random) -> Ask:
-    fields = {"messages": _turns(index, dice), "max_tokens": 2, "stream": dice.random() < 0.5}
-    return _made("messages", "/v1/messages", fields)
+    body = {"messages": _turns(index, dice), "max_tokens": 2, "stream": dice.random() < 0.5}
+    return _made("messages", "/v1/messages", body)
 
 
 def _ollama(index: int, dice: random.Random) -> Ask:
-    fields = {"messages": _turns(index, dice), "options": {"num_predict": 2}, "stream": dice.random() < 0.5}
-    return _made("ollama", "/api/chat", fields)
+    body = {"messages": _turns(index, dice), "options": {"num_predict": 2}, "stream": dice.random() < 0.5}
+    return _made("ollama", "/api/chat", body)
 
 
 def _hang_up(index: int, dice: random.Random) -> Ask:
@@ -180,10 +186,10 @@ def _hang_up(index: int, dice: random.Random) -> Ask:
         ("/v1/responses", {"input": "Count.", "max_output_tokens": 300}),
         ("/api/chat", {"messages": _turns(index, dice), "options": {"num_predict": 300}}),
     ]  # fmt: skip
-    path, fields = dice.choice(choices)
+    path, body = dice.choice(choices)
     is_stream = dice.random() < 0.7
     leaves_after = dice.randrange(4) if is_stream else 0
-    return _made("hang-up", path, fields | {"stream": is_stream}, leaves_after=leaves_after)
+    return _made("hang-up", path, body | {"stream": is_stream}, leaves_after=leaves_after)
 
 
 def _broken(index: int, dice: random.Random) -> Ask:
@@ -285,7 +291,7 @@ def main(num_requests: int, minutes: float, threads: int, kv_memory: str, json_p
     print(f"slope over the second half {slopes}")
     print(f"before {report.before}\nafter  {report.after}")
     if json_path:
-        Path(json_path).write_text(json.dumps(asdict(report), indent=1))
+        Path(json_path).write_text(report.to_json())
     for fault in report.faults:
         print(f"MISSED  {fault}")
     raise SystemExit(bool(report.faults))

@@ -30,6 +30,8 @@ def test_what_grew_was_left_or_went_wrong_is_named() -> None:
     report = Report(before=Held(0, 0, 0, 0, 5, 30, 8), after=Held(2, 0, 0, 0, 5, 29, 8), slope_bytes_high=120.0)
     report.problems["tool: status 500"] += 1
     assert [fault.split()[0] for fault in report.faults] == ["tool:", "memory", "num_blocks_held"]
+    read = json.loads(report.to_json())
+    assert (read["problems"], read["after"]["num_blocks_held"]) == ({"tool: status 500": 1}, 2)
 
 
 def test_each_kind_comes_and_is_the_same_for_the_same_seed() -> None:
