@@ -87,6 +87,13 @@ def test_a_bound_below_one_block_is_refused(tmp_path):
         Spill(tmp_path, BLOCK - 1, BLOCK)
 
 
+@pytest.fixture(autouse=True)
+def a_disk_whose_speed_decides_nothing(monkeypatch):
+    """Blocks are neither skipped because the disk is behind, nor left there because one reading took long."""
+    monkeypatch.setattr("isochrone.engine.spill.NUM_PENDING_MAX", 10_000)
+    monkeypatch.setattr("isochrone.engine.cache.READ_RATE", 0.0)
+
+
 def spilling(tmp_path, *, num_pages=24, spill_bytes=1 << 20, page_tokens=8):
     clock = SimulatedClock()
     runtime = FakeRuntime(fake_info(num_pages=num_pages, page_tokens=page_tokens), clock=clock)

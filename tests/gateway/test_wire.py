@@ -79,7 +79,7 @@ def test_an_upgrade_that_is_not_offered_is_an_ordinary_request(server: Server) -
 )
 def test_a_body_that_is_not_json_is_said_so(server: Server, body: bytes, says: str) -> None:
     if says == "nested":
-        body = b'{"model":"tiny","tools":' + body
+        body = b'{"model":"tiny","messages":[],"chat_template_kwargs":{"a":' + body
     status, _, answer = server.send("POST", "/v1/chat/completions", body)
     assert status == 400 and says in json.loads(answer)["error"]["message"]
 
