@@ -67,7 +67,10 @@ class Isochrone:
         return self._rate(self._run(prompts, num_tokens), len(prompts))
 
     def _run(self, prompts: list[list[int]], num_tokens: int) -> list[tuple[float, int, int]]:
-        """Serve the prompts to their end; (instant, tokens so far, sequences begun) after each step."""
+        """Serve the prompts to their end; (instant, tokens so far, sequences begun) after each step.
+
+        Nothing is guessed ahead, here or at the peers: a step gives one token of each sequence.
+        """
         decoders: dict[int, StreamDecoder] = {}
         sampling = SamplingParams(temperature=0.0, ignore_eos=True)
         for prompt in prompts:
@@ -75,7 +78,7 @@ class Isochrone:
             decoders[self._num_requests] = StreamDecoder(self._tokenizer, continuing=True)
             self._engine.submit(
                 Submit(
-                    id=self._num_requests, prompt_ids=prompt, sampling=sampling, max_tokens=num_tokens,
+                    id=self._num_requests, prompt_ids=prompt, sampling=sampling, max_tokens=num_tokens, drafts=False,
                     arrived_at=time.monotonic(),
                 )
             )  # fmt: skip
