@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import click
+from msgspec.structs import replace
 
 from isochrone.engine.engine import Engine
 from isochrone.engine.records import EngineLimits, Policy, SamplingParams, Submit
@@ -192,7 +193,7 @@ class Bench:
         )  # fmt: skip
 
     def beside(self, num_steps: int) -> Beside:
-        """Four streams, then a long prompt beside them."""
+        """Four streams, then a long prompt beside them.  They guess nothing, so that a step is a token of each."""
         engine = self.engine("budget")
         alone = []
         for _ in range(2):
@@ -200,7 +201,7 @@ class Bench:
             engine.submit(self.submit(self.ids(LONG_TOKENS), 1))
             self.drain(engine)
             alone.append(time.monotonic() - began_at)
-        streams = [self.submit(self.ids(200), 1500) for _ in range(NUM_STREAMS)]
+        streams = [replace(self.submit(self.ids(200), 1500), drafts=False) for _ in range(NUM_STREAMS)]
         for submit in streams:
             engine.submit(submit)
         said: dict[int, float] = {}
@@ -211,6 +212,8 @@ class Bench:
         long = self.submit(self.ids(LONG_TOKENS), 1)
         engine.submit(long)
         beside, first_at = self._gaps(engine, said, 1 << 30, until=long.id)
+        if not before or not beside:
+            raise RuntimeError("The streams ended before the long prompt came: let them run longer.")
         for submit in streams:
             engine.cancel(submit.id)
         return Beside(
