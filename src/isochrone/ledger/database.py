@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from pathlib import Path
 
 from isochrone.errors import BadConfig
 
 from .schema import migrate
 
-BUSY_S = 0.25
-"""How long a statement waits for another's lock before whoever asked is told."""
+BUSY_S, RETRY_S = 0.25, 0.01
+"""How long a statement waits for another's lock before whoever asked is told, and between our own tries."""
 
 
 def connect(path: Path, *, busy_s: float = BUSY_S, is_durable: bool = False) -> sqlite3.Connection:
@@ -25,7 +26,7 @@ def connect(path: Path, *, busy_s: float = BUSY_S, is_durable: bool = False) -> 
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))  # it holds digests of keys, and stored answers
     connection = sqlite3.connect(path, timeout=busy_s, isolation_level=None, check_same_thread=False)
     try:
-        connection.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(connection, busy_s)
         connection.execute(f"PRAGMA synchronous = {'FULL' if is_durable else 'NORMAL'}")
         connection.execute("PRAGMA secure_delete = ON")  # a deleted answer is gone, not just unlinked
         migrate(connection)
@@ -33,6 +34,20 @@ def connect(path: Path, *, busy_s: float = BUSY_S, is_durable: bool = False) -> 
         connection.close()
         raise
     return connection
+
+
+def _write_ahead(connection: sqlite3.Connection, busy_s: float) -> None:
+    """Keep a log ahead of the database.  SQLite waits for other locks, but not for that of this switch."""
+    give_up_at = time.monotonic() + busy_s
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not is_busy or time.monotonic() >= give_up_at:
+                raise
+        time.sleep(RETRY_S)
 
 
 def connect_readable(path: Path, *, busy_s: float = BUSY_S) -> sqlite3.Connection | None:
