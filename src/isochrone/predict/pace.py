@@ -105,7 +105,7 @@ def learn_step(pace: Pace, load: StepLoad, step_s: float) -> Pace:
     """The pace after one more step."""
     if not 0.0 < step_s < math.inf:
         return pace
-    if pace.weight > 10.0:
+    if pace.weight > 10.0 and pace.step_s(load) > 0.0:  # a model that expects nothing has nothing to say of outliers
         expected_s = pace.step_s(load)
         step_s = min(max(step_s, expected_s / OFF_MAX), expected_s * OFF_MAX)
     z = tuple(prior * term / step_s for prior, term in zip(PRIOR, load.terms, strict=True))
