@@ -1,6 +1,7 @@
 """What steps take is learned from steps: the price of each part, when the steps tell the parts apart."""
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -99,3 +100,9 @@ def test_a_chunk_fits_the_time_it_was_cut_for_and_one_token_more_would_not(num, 
 
     assert tokens == 0 or tokens >= 10**9 or planned_s(tokens) <= step_s * (1 + 1e-6)
     assert planned_s(tokens + 1) >= step_s * (1 - 1e-6) or tokens >= 10**9
+
+
+def test_a_step_whose_expected_time_is_nothing_is_learned_like_any_other():
+    nothing_known = replace(Pace(), factors=(0.0,) * len(Pace().factors), weight=20.0)
+    learned = learn_step(nothing_known, decode(1, 100), 0.01)
+    assert learned.step_s(decode(1, 100)) > 0.0

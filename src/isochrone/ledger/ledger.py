@@ -27,8 +27,11 @@ class Ledger:
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self._own_directory = None if path else Path(tempfile.mkdtemp(prefix="isochrone-ledger-"))
-        self.path = path or self._own_directory / "ledger.db"  # type: ignore[operator]  # one of the two is given
+        self._own_directory: Path | None = None
+        if path is None:
+            self._own_directory = Path(tempfile.mkdtemp(prefix="isochrone-ledger-"))
+            path = self._own_directory / "ledger.db"
+        self.path = path
         self._reader = Reader(self.path)
         self._writer = Writer(self.path, sweep=_sweep)
         self.keys = Keyring(self._reader)
