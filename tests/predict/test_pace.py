@@ -106,3 +106,8 @@ def test_a_step_whose_expected_time_is_nothing_is_learned_like_any_other():
     nothing_known = replace(Pace(), factors=(0.0,) * len(Pace().factors), weight=20.0)
     learned = learn_step(nothing_known, decode(1, 100), 0.01)
     assert learned.step_s(decode(1, 100)) > 0.0
+
+
+def test_where_tokens_seem_to_take_no_time_a_chunk_has_no_bound():
+    free = replace(Pace(), factors=(0.0,) * len(Pace().factors))
+    assert free.chunk_tokens(decode(0, 0), 0, 1e-4) >= 10**9

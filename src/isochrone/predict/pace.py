@@ -29,6 +29,8 @@ OFF_RATE = 0.1
 """Weight of the newest step in how far its kind is off."""
 BULK_TOKENS_PER_ROW = 32
 """A step with more tokens to a row than this is mostly prompt."""
+UNBOUNDED = 10**9
+"""Tokens of a chunk where a token seems to take no time: more than any prompt has."""
 OFF_MAX = 3.0
 """Once enough is known, one step says at most so many times what was expected: a suspended machine is no price."""
 NUM_KNOWN = 3
@@ -95,7 +97,8 @@ class Pace:
         _, token, _, pair = self.factors
         linear = token + pair * start
         root = math.sqrt(linear * linear + 2.0 * pair * seconds)
-        return int(min(2.0 * seconds / max(linear + root, 1e-12), 1e9))
+        slope = linear + root
+        return int(min(2.0 * seconds / slope, UNBOUNDED)) if slope > 0.0 else UNBOUNDED
 
     def _line_s(self, load: StepLoad) -> float:
         return sum(factor * term for factor, term in zip(self.factors, load.terms, strict=True))
