@@ -20,6 +20,7 @@ from isochrone.gateway.limits import Limits
 from isochrone.gateway.serve import Serving, bind, serve_on, url_of
 from isochrone.ledger import Ledger
 from isochrone.places.local import Local
+from tests.gateway.playing import PlayingPlace, words
 from tests.gateway.scripted import ScriptedEngine, read_tokenizer, write_tokenizer
 
 MODEL = "tiny"
@@ -170,3 +171,23 @@ def wait_for() -> Callable[[Callable[[], bool]], None]:
         raise AssertionError("it did not happen within ten seconds")
 
     return wait
+
+
+@pytest.fixture(scope="module")
+def playing_server() -> Iterator[Server]:
+    def make() -> tuple[Any, Any]:
+        place = PlayingPlace()
+        return place, place
+
+    server = start_over(Serving(port=0, limits=TEST_LIMITS, log_level="critical"), make)
+    yield server
+    stop_server(server)
+
+
+@pytest.fixture
+def played(playing_server: Server) -> Iterator[PlayingPlace]:
+    place: PlayingPlace = playing_server.engine
+    place.requests.clear()
+    place.plays = [words("Hello there")]
+    yield place
+    playing_server.wait_until(lambda: place.num_open == 0)

@@ -11,33 +11,12 @@ import pytest
 from anthropic import Anthropic
 
 from isochrone.errors import ContextTooLong, Overloaded, Unreachable
-from isochrone.gateway.serve import Serving
 from isochrone.places.place import Delta
-from tests.gateway.conftest import TEST_LIMITS, Server, start_over, stop_server
+from tests.gateway.conftest import Server
 from tests.gateway.playing import DONE, MODEL, PlayingPlace, called, thought, words
 
 HI: Any = [{"role": "user", "content": "hi"}]
 TOOL: Any = {"name": "weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
-
-
-@pytest.fixture(scope="module")
-def playing_server() -> Iterator[Server]:
-    def make() -> tuple[Any, Any]:
-        place = PlayingPlace()
-        return place, place
-
-    server = start_over(Serving(port=0, limits=TEST_LIMITS, log_level="critical"), make)
-    yield server
-    stop_server(server)
-
-
-@pytest.fixture
-def played(playing_server: Server) -> Iterator[PlayingPlace]:
-    place: PlayingPlace = playing_server.engine
-    place.requests.clear()
-    place.plays = [words("Hello there")]
-    yield place
-    playing_server.wait_until(lambda: place.num_open == 0)
 
 
 @pytest.fixture

@@ -4,38 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import ollama
 import pytest
 
 from isochrone.errors import Overloaded, Unreachable
-from isochrone.gateway.serve import Serving
 from isochrone.places.place import Delta, Scored, Timing
-from tests.gateway.conftest import TEST_LIMITS, Server, start_over, stop_server
+from tests.gateway.conftest import Server
 from tests.gateway.playing import DONE, MODEL, PlayingPlace, called, thought, words
 
 HI = [{"role": "user", "content": "hi"}]
-
-
-@pytest.fixture(scope="module")
-def playing_server() -> Iterator[Server]:
-    def make() -> tuple[Any, Any]:
-        place = PlayingPlace()
-        return place, place
-
-    server = start_over(Serving(port=0, limits=TEST_LIMITS, log_level="critical"), make)
-    yield server
-    stop_server(server)
-
-
-@pytest.fixture
-def played(playing_server: Server) -> Iterator[PlayingPlace]:
-    place: PlayingPlace = playing_server.engine
-    place.requests.clear()
-    place.plays = [words("Hello there")]
-    yield place
-    playing_server.wait_until(lambda: place.num_open == 0)
 
 
 @pytest.fixture

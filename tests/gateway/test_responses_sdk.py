@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -14,11 +13,10 @@ from openai.types.responses import Response
 from pydantic import BaseModel
 
 from isochrone.errors import ContextTooLong, Unreachable
-from isochrone.gateway.serve import Serving
 from isochrone.ledger.reader import Reader
 from isochrone.ledger.timelines import find
 from isochrone.places.place import Chat, Delta, Format, Message, Scored, Tool, ToolCall, ToolChoice
-from tests.gateway.conftest import TEST_LIMITS, Server, start_over, stop_server
+from tests.gateway.conftest import Server
 from tests.gateway.playing import DONE, MODEL, PlayingPlace, called, thought, words
 
 WEATHER: dict[str, Any] = {
@@ -29,26 +27,6 @@ WEATHER: dict[str, Any] = {
     },
 }  # fmt: skip
 PATCH: dict[str, Any] = {"type": "custom", "name": "patch", "description": "Apply a patch"}
-
-
-@pytest.fixture(scope="module")
-def playing_server() -> Iterator[Server]:
-    def make() -> tuple[Any, Any]:
-        place = PlayingPlace()
-        return place, place
-
-    server = start_over(Serving(port=0, limits=TEST_LIMITS, log_level="critical"), make)
-    yield server
-    stop_server(server)
-
-
-@pytest.fixture
-def played(playing_server: Server) -> Iterator[PlayingPlace]:
-    place: PlayingPlace = playing_server.engine
-    place.requests.clear()
-    place.plays = [words("Hello there")]
-    yield place
-    playing_server.wait_until(lambda: place.num_open == 0)
 
 
 @pytest.fixture
