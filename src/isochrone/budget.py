@@ -12,14 +12,20 @@ DEFAULT_TOTAL_S = 60.0
 class Budget:
     """What the caller asked for.  None means not stated.
 
-    ttft_s   time to first token, seconds
-    itl_s    inter-token latency, seconds
-    total_s  whole answer, seconds
+    ttft_s    time to first token, seconds
+    itl_s     inter-token latency, seconds
+    total_s   whole answer, seconds
+    cost_usd  the most that the answer may cost, US dollars
+    quality   the least that the model's benchmark score may be, 0 to 1
+    scope     where the prompt may go: `local`, `site`, `region:NAME` or `any`
     """
 
     ttft_s: float | None = None
     itl_s: float | None = None
     total_s: float | None = None
+    cost_usd: float | None = None
+    quality: float | None = None
+    scope: str = "any"
 
 
 BUDGET_CLASSES = {
@@ -38,19 +44,28 @@ class Deadline:
     Between machines travels only what remains: clocks differ.
 
     itl_s  seconds between tokens that the caller can bear; None: not stated
+    cost_usd, quality, scope  as in the budget
+    strict  refuse at once what no place is likely to meet, instead of doing what can be done
     """
 
     arrived_at: float
     ttft_at: float | None
     total_at: float
     itl_s: float | None = None
+    cost_usd: float | None = None
+    quality: float | None = None
+    scope: str = "any"
+    strict: bool = False
 
     @classmethod
-    def start(cls, budget: Budget, now: float) -> Deadline:
+    def start(cls, budget: Budget, now: float, *, strict: bool = False) -> Deadline:
         """Stamp a budget at the instant the request's first byte was accepted."""
         total_s = DEFAULT_TOTAL_S if budget.total_s is None else budget.total_s
         ttft_at = None if budget.ttft_s is None else now + budget.ttft_s
-        return cls(arrived_at=now, ttft_at=ttft_at, total_at=now + total_s, itl_s=budget.itl_s)
+        return cls(
+            arrived_at=now, ttft_at=ttft_at, total_at=now + total_s, itl_s=budget.itl_s,
+            cost_usd=budget.cost_usd, quality=budget.quality, scope=budget.scope, strict=strict,
+        )  # fmt: skip
 
     def remaining_s(self, now: float) -> float:
         """Seconds left of the whole budget; never negative."""

@@ -95,6 +95,29 @@ class CannotMeet(Overloaded):
         self.predicted_s = predicted_s
 
 
+class Throttled(Overloaded):
+    """A provider takes no more of these requests for now."""
+
+    status = 429
+    code = "throttled"
+
+
+class NoPlace(CannotMeet):
+    """No place of the fleet can take this request as it is asked.
+
+    Raised when every place is ruled out, or, for `strict` callers, when none is likely to meet the budget.
+    """
+
+    code = "no_place"
+
+
+class SpendingLimit(IsochroneError):
+    """The key has spent what it may."""
+
+    status = 429
+    code = "insufficient_quota"
+
+
 class DeadlineExceeded(IsochroneError):
     """The deadline passed before the first token."""
 
@@ -107,6 +130,26 @@ class Unreachable(IsochroneError):
 
     status = 502
     code = "unreachable"
+
+
+class PlaceRefused(Unreachable):
+    """A provider does not accept our credentials, or does not let them use this model."""
+
+    code = "place_refused"
+
+
+class ContentFiltered(IsochroneError):
+    """A provider's filter refused the prompt or its answer.
+
+    reason  in the provider's word
+    """
+
+    status = 422
+    code = "content_filter"
+
+    def __init__(self, message: str, *, fix: str, reason: str = "") -> None:
+        super().__init__(message, fix=fix)
+        self.reason = reason
 
 
 class SequenceFailed(IsochroneError):

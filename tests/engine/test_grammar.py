@@ -232,9 +232,11 @@ def test_a_request_whose_grammar_is_never_ready_ends_at_its_deadline(monkeypatch
 
 def test_callers_who_leave_before_their_grammars_are_compiled_leave_room_for_others():
     """As many as may be compiled at once, and nobody comes back for one of them."""
-    grammars = Grammars(lambda: TOKENS, VOCAB)
+    open_gate = threading.Event()
+    grammars = Grammars(lambda: open_gate.wait(10) and TOKENS, VOCAB)
     for number in range(NUM_PENDING_MAX):
-        grammars.find(Grammar("regex", f"a{{{number + 1}}}"), 0.0)
+        assert grammars.find(Grammar("regex", f"a{{{number + 1}}}"), 0.0) is None
+    open_gate.set()
     wait(grammars._pending.values())
     matcher = grammars.find(Grammar("regex", "b"), 10.0)
     assert matcher is not None and not grammars._pending

@@ -7,15 +7,15 @@ and then with `Delta`s.  Nothing here knows HTTP, and nothing here knows how a p
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 from msgspec import Struct
 
 from isochrone.budget import Deadline
 
-FinishReason: TypeAlias = Literal["stop", "length", "tool_calls"]
+FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 """`stop`: the model or a stop string ended the answer.  `length`: max_tokens, the context or the deadline did.
-`tool_calls`: the answer is calls of the caller's tools."""
+`tool_calls`: the answer is calls of the caller's tools.  `content_filter`: a provider's filter cut it."""
 
 
 class ToolCall(Struct, frozen=True):
@@ -119,6 +119,18 @@ class Format(Struct, frozen=True):
     source: str
 
 
+class Partial(Struct, frozen=True):
+    """What another place has already answered, to be gone on with: none of it is said again.
+
+    ids   its tokens, where they are known and the model is the same: the answer goes on exactly
+    text  its words;  reasoning: its thoughts
+    """
+
+    text: str = ""
+    reasoning: str = ""
+    ids: tuple[int, ...] = ()
+
+
 class Request(Struct, frozen=True):
     """What a caller wants, whatever dialect it was said in.
 
@@ -134,6 +146,9 @@ class Request(Struct, frozen=True):
     drafts      whether tokens may be guessed ahead; the text is the same
     pin_s       seconds for which the prompt stays cached, within the tenant's quota
     with_receipt  say with the answer what is needed to compute it again
+    with_ids    say the tokens of each delta (`Delta.ids`), so that another place can go on with the answer
+    partial     what is answered already (n is 1);  max_tokens counts it
+    run         the agent's run that this is a step of; empty for none
     """
 
     id: str
@@ -153,6 +168,9 @@ class Request(Struct, frozen=True):
     drafts: bool = True
     pin_s: float | None = None
     with_receipt: bool = False
+    with_ids: bool = False
+    partial: Partial | None = None
+    run: str = ""
 
 
 class Scored(Struct, frozen=True):
@@ -217,6 +235,19 @@ class Receipt(Struct, frozen=True):
     grammar: tuple[str, str] | None = None
 
 
+class Usage(Struct, frozen=True):
+    """What a provider counted, which is what it bills.
+
+    num_cached  tokens of the prompt read from its cache;  num_cache_written: tokens put there
+    """
+
+    num_prompt: int
+    num_answer: int
+    num_cached: int = 0
+    num_cache_written: int = 0
+    num_reasoning: int = 0
+
+
 class Delta(Struct, frozen=True):
     """What one answer gained.
 
@@ -228,6 +259,8 @@ class Delta(Struct, frozen=True):
     tool_calls     what calls of tools gained
     ended_by       on the last delta: "deadline" when that cut the answer;  stopped_by: the stop string that ended it
     timing, receipt  on the last delta
+    ids            the tokens drawn, when `with_ids` was asked and the place knows them
+    usage          on the last delta, where a provider counts: it replaces the counts gathered until then
     """
 
     index: int
@@ -243,6 +276,8 @@ class Delta(Struct, frozen=True):
     timing: Timing | None = None
     receipt: Receipt | None = None
     num_reasoning: int = 0
+    ids: tuple[int, ...] = ()
+    usage: Usage | None = None
 
 
 class Details(Struct, frozen=True):
@@ -261,11 +296,33 @@ class Details(Struct, frozen=True):
     thinks: bool = False
 
 
+Ability: TypeAlias = Literal["tools", "schema", "grammar", "logprobs", "several", "ids", "text", "prefill"]
+"""What a request may need: tools; a JSON schema or another grammar for the answer; log-probabilities; n > 1; a prompt
+of token ids; a prompt of plain text; going on with an assistant's turn."""
+ABILITIES: tuple[Ability, ...] = get_args(Ability)
+
+
+class Price(Struct, frozen=True):
+    """What a million tokens cost, in US dollars.  Own machines cost nothing more.
+
+    cached_prompt, cache_write  of tokens read from and put into the provider's cache; None: as the prompt's
+    """
+
+    prompt_usd_per_million: float = 0.0
+    completion_usd_per_million: float = 0.0
+    cached_prompt_usd_per_million: float | None = None
+    cache_write_usd_per_million: float | None = None
+
+
 class Model(Struct, frozen=True):
     """A model that a place serves.
 
     context     most tokens of prompt and answer together; None until the place knows
     created_at  Unix time of its file, seconds
+    abilities   what it can do there
+    price       None: as the place's;  quality: a published benchmark score, 0 to 1, None where there is none
+    same_as     names equal models alike wherever they run (the hash of weights, plan and numeric class); empty:
+                unknown.  Only between equal names an answer goes on exactly
     """
 
     id: str
@@ -273,6 +330,10 @@ class Model(Struct, frozen=True):
     created_at: int
     owner: str = "isochrone"
     details: Details = Details()
+    abilities: tuple[Ability, ...] = ABILITIES
+    price: Price | None = None
+    quality: float | None = None
+    same_as: str = ""
 
 
 class Load(Struct, frozen=True):
@@ -299,13 +360,6 @@ class Status(Struct, frozen=True):
     why: str = ""
 
 
-class Price(Struct, frozen=True):
-    """What a million tokens cost there, in US dollars.  Own machines cost nothing more."""
-
-    prompt_usd_per_million: float = 0.0
-    completion_usd_per_million: float = 0.0
-
-
 class Place(Protocol):
     """Somewhere a request can be answered."""
 
@@ -330,8 +384,8 @@ class Place(Protocol):
     def complete(self, request: Request, deadline: Deadline) -> AsyncGenerator[Prompted | Delta, None]:
         """Answer.  Closing the generator early gives the slot back within a step.
 
-        Raises, before the first item, ContextTooLong, NotFound, Overloaded, DeadlineExceeded, BadRequest; at any time
-        Unreachable and SequenceFailed.
+        Raises, before the first item, ContextTooLong, NotFound, Overloaded (Throttled), DeadlineExceeded, BadRequest,
+        PlaceRefused; at any time Unreachable, ContentFiltered and SequenceFailed.
         """
         ...
 
