@@ -13,6 +13,8 @@ from msgspec import Struct
 
 from isochrone.budget import Deadline
 
+from .route import Route
+
 FinishReason: TypeAlias = Literal["stop", "length", "tool_calls", "content_filter"]
 """`stop`: the model or a stop string ended the answer.  `length`: max_tokens, the context or the deadline did.
 `tool_calls`: the answer is calls of the caller's tools.  `content_filter`: a provider's filter cut it."""
@@ -124,11 +126,13 @@ class Partial(Struct, frozen=True):
 
     ids   its tokens, where they are known and the model is the same: the answer goes on exactly
     text  its words;  reasoning: its thoughts
+    num_tokens  how many tokens that was, where they are not known: max_tokens counts them
     """
 
     text: str = ""
     reasoning: str = ""
     ids: tuple[int, ...] = ()
+    num_tokens: int = 0
 
 
 class Request(Struct, frozen=True):
@@ -261,6 +265,7 @@ class Delta(Struct, frozen=True):
     timing, receipt  on the last delta
     ids            the tokens drawn, when `with_ids` was asked and the place knows them
     usage          on the last delta, where a provider counts: it replaces the counts gathered until then
+    route          on the first and on the last delta of a routed request: where it was answered, and at what price
     """
 
     index: int
@@ -278,6 +283,7 @@ class Delta(Struct, frozen=True):
     num_reasoning: int = 0
     ids: tuple[int, ...] = ()
     usage: Usage | None = None
+    route: Route | None = None
 
 
 class Details(Struct, frozen=True):
