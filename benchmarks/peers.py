@@ -1,6 +1,7 @@
 """Where the peers live: installs llama.cpp and OpenVINO GenAI from PyPI beside the repository, never inside it.
 
     python -m benchmarks.peers install            10 to 20 minutes; a finished part is not done again
+    python -m benchmarks.peers gateway            1 to 3 minutes: LiteLLM's proxy, which the gateway is held against
     python -m benchmarks.peers where              prints what is there
 
 llama-cpp-python is built from source for this very processor (its ggml defaults to -march=native), and the tools its
@@ -21,6 +22,7 @@ import click
 
 LLAMA_CPP_PYTHON = "llama-cpp-python==0.3.36"
 OPENVINO_GENAI = "openvino-genai==2026.4.1.0"
+LITELLM = "litellm[proxy]==1.110.2"
 TOOLS = ("llama-bench", "llama-batched-bench", "llama-server")
 CMAKE_OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release",
@@ -58,6 +60,13 @@ class Peers:
         path = self.root / "tools" / "bin" / name
         if not path.exists():
             raise PeerMissing(f"{name} is not at {path}. Run `python -m benchmarks.peers install`.")
+        return path
+
+    def litellm(self) -> Path:
+        """LiteLLM's command, in an environment of its own; raises PeerMissing when it was not installed."""
+        path = self.root / "litellm" / "bin" / "litellm"
+        if not path.exists():
+            raise PeerMissing(f"litellm is not at {path}. Run `python -m benchmarks.peers gateway`.")
         return path
 
     def interpreter(self) -> Path:
@@ -136,6 +145,16 @@ def install(jobs: int) -> None:
     build_tools(peers, jobs)
     install_packages(peers, jobs)
     click.echo(f"The peers are in {peers.root}.")
+
+
+@main.command()
+def gateway() -> None:
+    """Install LiteLLM's proxy, whose pins would clash with everybody else's, into an environment of its own."""
+    root = find_peers().root / "litellm"
+    if not (root / "bin" / "litellm").exists():
+        run(sys.executable, "-m", "venv", root)
+        run(root / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check", LITELLM)
+    click.echo(f"LiteLLM is in {root}.")
 
 
 @main.command()

@@ -1,0 +1,173 @@
+"""One attempt to have a chat answered by an OpenAI-compatible place, in the caller's own bytes.
+
+The first piece that comes out is the commit point: before it nothing was said, and another place can be asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from isochrone.errors import DeadlineExceeded, IsochroneError, Unreachable
+from isochrone.places.place import Usage
+
+from .relay_body import ChatBody
+from .relay_faults import fault_in_stream, fault_of
+from .relay_frames import Counts, Frames, Piece
+from .relay_wire import Connection, Headers, Lost, Pool, address_of, head_of
+
+CONNECT_S = 5.0
+LINGER_S = 1.0
+"""After the last mark a server may take a moment to say that its message is over; the caller does not wait for it."""
+BODY_BYTES_MAX = 64 * 1024 * 1024
+
+
+class _Whole(msgspec.Struct):
+    usage: Counts | None = None
+
+
+_WHOLE = msgspec.json.Decoder(_Whole)
+
+
+class Door:
+    """Where a place takes chats, with connections kept warm.
+
+    name     of the place, for messages
+    headers  that go with every request, its key among them
+    """
+
+    path = "/chat/completions"
+
+    def __init__(self, name: str, url: str, headers: Headers, *, connect_s: float = CONNECT_S) -> None:
+        address = address_of(url)
+        self.name, self.connect_s = name, connect_s
+        self.pool = Pool(address, connected=self._on_connected)
+        self._head = head_of(address, self.path, headers)
+        self.connect_took_s: float | None = None
+
+    def _on_connected(self, seconds: float) -> None:
+        self.connect_took_s = seconds
+
+    def head(self, num_bytes: int, more: bytes = b"") -> bytes:
+        return b"%b%d\r\n%b\r\n" % (self._head, num_bytes, more)
+
+    def close(self) -> None:
+        self.pool.close()
+
+
+@dataclass(slots=True)
+class Relayed:
+    """What one attempt came to, filled while it runs.
+
+    usage_frame  the stream's last frame with nothing but the usage, kept back
+    is_done      its last mark was seen
+    """
+
+    usage: Usage | None = None
+    usage_frame: bytes = b""
+    finish_reason: str | None = None
+    num_frames: int = 0
+    is_done: bool = False
+    headers: dict[bytes, bytes] = field(default_factory=dict)
+
+
+async def relay(
+    door: Door, model: str, body: ChatBody, total_at: float, out: Relayed, *, more: bytes = b""
+) -> AsyncGenerator[Piece, None]:
+    """The answer as pieces of the place's own bytes: whole frames of a stream, or one piece with a whole body.
+
+    more  header lines that go with this request alone
+
+    Raises what `fault_of` names, DeadlineExceeded, and Unreachable when the answer breaks off.
+    """
+    sent = body.forwarded(model)
+    connection, timer = await _ask(door, sent, total_at, more)
+    try:
+        if connection.status != 200:
+            raise fault_of(door.name, connection.status, connection.headers, await _all(connection))
+        out.headers = connection.headers
+        pieces = _frames if body.is_streamed else _whole
+        async for piece in pieces(door, connection, out):
+            out.num_frames += piece.num_frames
+            yield piece
+    except Lost as lost:
+        raise _lost(door, total_at, has_begun=out.num_frames > 0) from lost
+    finally:
+        timer.cancel()
+        door.pool.give_back(connection, linger_s=LINGER_S if out.is_done else 0.0)
+
+
+async def _ask(door: Door, body: bytes, total_at: float, more: bytes) -> tuple[Connection, asyncio.TimerHandle]:
+    """A connection with the head of its answer there, and the timer that ends it."""
+    head = door.head(len(body), more)
+    is_fresh = False
+    while True:
+        left_s = total_at - time.monotonic()
+        if left_s <= 0:
+            raise _lost(door, total_at, has_begun=False)
+        connection = await door.pool.take(min(door.connect_s, left_s), fresh=is_fresh)
+        timer = asyncio.get_running_loop().call_later(total_at - time.monotonic(), connection.close)
+        connection.send(head, body)
+        try:
+            await connection.head()
+            return connection, timer
+        except Lost as lost:
+            timer.cancel()
+            if is_fresh or connection.num_answers == 1 or connection.has_begun or time.monotonic() >= total_at:
+                raise _lost(door, total_at, has_begun=False) from lost
+            is_fresh = True  # it had rested, and was closed while it was taken
+        except BaseException:
+            timer.cancel()
+            connection.close()
+            raise
+
+
+async def _frames(door: Door, connection: Connection, out: Relayed) -> AsyncGenerator[Piece, None]:
+    frames = Frames()
+    while not frames.is_done and (data := await connection.read()):
+        piece = frames.feed(data)
+        if piece is not None:
+            yield piece
+        if frames.error is not None:
+            raise fault_in_stream(door.name, frames.error)
+    if piece := frames.close():
+        yield piece
+    out.usage, out.usage_frame, out.finish_reason = frames.usage, frames.usage_frame, frames.finish_reason
+    out.is_done = frames.is_done
+    if frames.error is not None:
+        raise fault_in_stream(door.name, frames.error)
+    if not frames.is_whole:
+        raise Unreachable(f"{door.name} ended its stream before the answer's end.", fix="Ask again.")
+
+
+async def _whole(door: Door, connection: Connection, out: Relayed) -> AsyncGenerator[Piece, None]:
+    data = await _all(connection)
+    try:
+        counts = _WHOLE.decode(data).usage
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Unreachable(
+            f"{door.name} answered with something else than a chat completion.", fix="Check its address."
+        ) from error
+    out.usage = counts.usage() if counts is not None else None
+    yield Piece(data, 1, True)
+
+
+async def _all(connection: Connection) -> bytes:
+    parts, size = [], 0
+    while data := await connection.read():
+        parts.append(data)
+        size += len(data)
+        if size > BODY_BYTES_MAX:
+            raise Unreachable("A place's answer is larger than any answer.", fix="Check what its address leads to.")
+    return b"".join(parts)
+
+
+def _lost(door: Door, total_at: float, *, has_begun: bool) -> IsochroneError:
+    if time.monotonic() >= total_at:
+        return DeadlineExceeded(f"{door.name} did not answer within the budget.", fix="Allow more time.")
+    when = "in the middle of its answer" if has_begun else "before its answer"
+    return Unreachable(f"{door.name} closed the connection {when}.", fix="Ask again; if it stays, look at its log.")

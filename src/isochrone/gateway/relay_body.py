@@ -1,0 +1,130 @@
+"""The body of a chat on its way through: read where the choice of a place needs it, and changed there only.
+
+A body is cut into its members, each the very bytes that the caller sent.  The model's name, the wish for a usage and
+what only this gateway understands are put in or left out; every other value goes on byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Raw, Struct
+
+from isochrone.errors import BadRequest
+from isochrone.places.place import Ability
+
+OWN = ("budget", "cache", "drafts")
+"""Members that mean something here and nothing elsewhere."""
+BYTES_PER_TOKEN = 4
+FRAME_TOKENS = 4
+_MEMBERS = msgspec.json.Decoder(dict[str, Raw])
+
+
+class _Options(Struct):
+    include_usage: bool | None = None
+
+
+class _ResponseFormat(Struct):
+    type: str = "text"
+
+
+class _Head(Struct):
+    """The small members that matter; whatever else a body has is not read.  messages  counted, not read"""
+
+    model: str
+    messages: list[Raw]
+    stream: bool | None = None
+    stream_options: _Options | None = None
+    n: int | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    tools: list[Raw] | None = None
+    response_format: _ResponseFormat | None = None
+    structured_outputs: Raw | None = None
+    logprobs: bool | None = None
+    budget: Any = None
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+
+
+class ChatBody:
+    """One body, taken apart.
+
+    num_prompt  tokens of the prompt, guessed from its bytes
+    needs       what a place must be able to do to answer it
+    prompt      the messages, as they were sent
+    """
+
+    def __init__(self, members: Mapping[str, Raw], head: _Head) -> None:
+        self._members = members
+        self.model = head.model
+        self.is_streamed = bool(head.stream)
+        self.wants_usage = bool(head.stream_options and head.stream_options.include_usage)
+        self.num_answers = head.n or 1
+        self.num_answer_max = head.max_completion_tokens or head.max_tokens
+        self.num_messages = len(head.messages)
+        self.budget = head.budget
+        self.prompt = bytes(members["messages"])
+        tools = members.get("tools", b"")
+        self.num_prompt = (len(self.prompt) + len(bytes(tools))) // BYTES_PER_TOKEN + FRAME_TOKENS
+        self.needs = _needs(head)
+
+    def forwarded(self, model: str) -> bytes:
+        """The body for a place that calls the model so.  A stream is always asked for its usage."""
+        out: dict[str, Any] = {name: value for name, value in self._members.items() if name not in OWN}
+        if model != self.model:
+            out["model"] = model
+        if self.is_streamed and not self.wants_usage:
+            out["stream_options"] = self._options()
+        return msgspec.json.encode(out)
+
+    def _options(self) -> dict[str, Any]:
+        """The caller's options for streams, with the usage asked for."""
+        given = self._members.get("stream_options")
+        options = msgspec.json.decode(given) if given is not None else None
+        return {**(options or {}), "include_usage": True}
+
+
+def _needs(head: _Head) -> frozenset[Ability]:
+    needs: set[Ability] = set()
+    if head.tools:
+        needs.add("tools")
+    if head.response_format is not None and head.response_format.type == "json_schema":
+        needs.add("schema")
+    if head.structured_outputs is not None and bytes(head.structured_outputs) != b"null":
+        needs.add("grammar")
+    if head.logprobs:
+        needs.add("logprobs")
+    if (head.n or 1) > 1:
+        needs.add("several")
+    return frozenset(needs)
+
+
+def read_body(body: bytes) -> ChatBody:
+    """Raises BadRequest, which names the field."""
+    try:
+        head = _HEAD.decode(body)
+        return ChatBody(_MEMBERS.decode(body), head)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        from .validation import from_validation  # most callers never need it
+
+        raise from_validation(error, _Head.__struct_fields__) from None
+
+
+def expect_bounds(body: ChatBody, *, num_messages_max: int, num_answers_max: int) -> None:
+    """What is refused here, whatever a place would say.  Raises BadRequest."""
+    if not body.num_messages:
+        raise BadRequest("There are no messages.", fix="Send at least one.", param="messages")
+    if body.num_messages > num_messages_max:
+        raise BadRequest(
+            f"There are {body.num_messages} messages, and this server takes {num_messages_max}.",
+            fix="Leave out or sum up the oldest.", param="messages",
+        )  # fmt: skip
+    if not 1 <= body.num_answers <= num_answers_max:
+        raise BadRequest(
+            f"n is {body.num_answers}, and this server gives 1 to {num_answers_max} answers at once.",
+            fix="Ask several times.", param="n",
+        )  # fmt: skip
