@@ -61,6 +61,8 @@ class Candidate:
     is_open      its breaker lets requests pass;  retry_at: when it may again (monotonic)
     headroom     share of its quota or slots that is free, 0 to 1
     num_seen     outcomes learned from; few means that times come from a prior
+    num_silent, silent_prompt   those of our requests in flight there whose first token has not come, and the tokens
+                 of their prompts that no cache holds: what a new prompt queues behind
     """
 
     place: str
@@ -81,6 +83,8 @@ class Candidate:
     retry_at: float = 0.0
     headroom: float = 1.0
     num_seen: int = 0
+    num_silent: int = 0
+    silent_prompt: int = 0
 
     @property
     def target(self) -> Target:
@@ -128,6 +132,8 @@ class Outcome:
 
     sent_at, first_at, ended_at  monotonic, seconds;  first_at: of the first semantic token, None if none came
     in_flight                    our own requests there when it was sent
+    silent_prompt, num_others, network_s  as the candidate's silent_prompt, its num_waiting beyond our num_silent, and
+                                 its network's p50 were then
     """
 
     target: Target
@@ -144,3 +150,6 @@ class Outcome:
     code: str = ""
     cost_usd: float = 0.0
     facts: dict[str, float] = field(default_factory=dict)
+    silent_prompt: int = 0
+    num_others: int = 0
+    network_s: float = 0.0

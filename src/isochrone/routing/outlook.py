@@ -1,0 +1,240 @@
+"""What each target would take, as far as can be known now: learned from outcomes, asked before every choice.
+
+`Outlook` is the one thing here that changes: it observes outcomes.  A `Forecast` is what it says about one request
+and its candidates: plain arrays, read by the choice, by the execution (how long may the first token still take?) and
+by `explain`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from isochrone.predict import blackbox
+from isochrone.predict.blackbox import BlackBox, Load, Prior, chance, chance_of_one
+from isochrone.predict.calibration import Coverage
+from isochrone.predict.lengths import Lengths
+
+from .records import Ask, Candidate, Outcome, Quantiles, Target
+
+Array = NDArray[np.float64]
+
+FAILED = ("failed", "stalled")
+"""Kinds of outcome that speak against a target.  A refusal (quota, overload) does too, but briefly: the breaker's
+matter."""
+NUM_CALLERS = 4096
+SPREAD_SCORE = 1.2815516
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """One request, all its candidates; index i is that of `candidates` as they were handed in.
+
+    p              probability that every stated part of the budget is kept, and that it does not fail
+    ttft_s, itl_s  medians;  knots: log ratios to the median at 10, 50, 90 and 99 %, f64 [candidates, 3 kinds, 4]
+    lengths        equally likely lengths of the answer, tokens
+    failing        share of requests that fail there
+    cost_usd       expected, at the expected length
+    """
+
+    targets: tuple[Target, ...]
+    p: Array
+    ttft_s: Array
+    itl_s: Array
+    knots: Array
+    lengths: Array
+    failing: Array
+    cost_usd: Array
+    itl_limit_s: float | None = None
+    total_limit_s: float | None = None
+
+    def index(self, target: Target) -> int:
+        """Where a target stands among the candidates."""
+        return self.targets.index(target)
+
+    def p_within(self, i: int) -> float:
+        """Probability that the candidate keeps the whole budget that the ask stated."""
+        return float(self.p[i])
+
+    def p_first_by(self, i: int, within_s: float, silent_s: float = 0.0) -> float:
+        """Probability that its first token comes within so many seconds of sending, given `silent_s` of silence."""
+        if within_s <= silent_s:
+            return 0.0
+        median_s, knots = float(self.ttft_s[i]), self.knots[i, blackbox.TTFT].tolist()
+        works = 1.0 - float(self.failing[i])
+        by = chance_of_one(math.log(within_s / median_s), knots)
+        if silent_s <= 0.0:
+            return works * by
+        before = chance_of_one(math.log(silent_s / median_s), knots)
+        left = 1.0 - works * before  # still silent: slow, or failing
+        return works * (by - before) / left if left > 1e-9 else 0.0
+
+    def first_by_s(self, i: int, p: float) -> float:
+        """Seconds within which its first token comes with probability p (0.5 to 0.99): an adaptive timeout."""
+        return float(self.ttft_s[i]) * math.exp(_knot_at(self.knots[i, blackbox.TTFT].tolist(), p))
+
+    def ttft(self, i: int) -> Quantiles:
+        """Its time to first token, network included."""
+        _, p50, p90, p99 = (self.ttft_s[i] * np.exp(self.knots[i, blackbox.TTFT])).tolist()
+        return Quantiles(p50, p90, p99)
+
+    def total(self, i: int) -> Quantiles:
+        """Its time to the last token: what is unknown of the length and of the pace together."""
+        return Quantiles(*self.totals()[i])
+
+    def ttfts(self) -> list[list[float]]:
+        """p50, p90 and p99 of every candidate's time to first token."""
+        rows: list[list[float]] = (self.ttft_s[:, None] * np.exp(self.knots[:, blackbox.TTFT, 1:])).tolist()
+        return rows
+
+    def totals(self) -> list[list[float]]:
+        """p50, p90 and p99 of every candidate's total time.
+
+        On the logarithmic scale, scatter from the length and from the pace add as if independent.
+        """
+        shortest, middle, long, longest = _length_quantiles(self.lengths)
+        p50 = self.ttft_s + self.itl_s * middle
+        knots = self.knots[:, blackbox.TOTAL]
+        columns = [p50 * np.exp(knots[:, 1])]
+        for length, knot in ((long, knots[:, 2]), (longest, knots[:, 3])):
+            by_length = np.log((self.ttft_s + self.itl_s * length) / p50)
+            columns.append(columns[0] * np.exp(np.sqrt(by_length * by_length + (knot - knots[:, 1]) ** 2)))
+        rows: list[list[float]] = np.stack(columns, 1).tolist()
+        return rows
+
+
+class Outlook:
+    """What has been learned of all targets; one for a gateway.
+
+    priors  what is believed of a target before it is known; `expect` adds to it while running
+    """
+
+    def __init__(self, priors: Mapping[Target, Prior] | None = None) -> None:
+        self._priors: dict[Target, Prior] = dict(priors or {})
+        self._box = BlackBox()
+        self._rows: dict[Target, int] = {}
+        self._network_s: dict[int, float] = {}
+        self.lengths = Lengths()
+        self.ttft_coverage = Coverage()
+        self.total_coverage = Coverage()
+        self._now = 0.0
+
+    def expect(self, target: Target, prior: Prior) -> None:
+        """Say what is known of a target before it is used (a profile of our own engine, say)."""
+        self._priors[target] = prior
+        row = self._rows.get(target)
+        if row is not None and not self._box.num_seen[row]:
+            self._box.reset(row, prior)
+
+    def num_seen(self, target: Target) -> int:
+        """Answers that were learned from: `Candidate.num_seen`."""
+        row = self._rows.get(target)
+        return 0 if row is None else int(self._box.num_seen[row])
+
+    def see(self, ask: Ask, candidates: Sequence[Candidate], *, now: float | None = None) -> Forecast:
+        """What each candidate would take for this request.
+
+        now  monotonic; None: as of the latest outcome.  What was learned of a target fades while it is not used
+        """
+        now = self._now if now is None else now
+        rows = np.array([self._row(one) for one in candidates], dtype=np.intp)
+        facts = np.array(
+            [
+                (
+                    ask.num_prompt - one.num_cached, one.silent_prompt, one.num_in_flight,
+                    0 if one.num_waiting is None else max(0, one.num_waiting - one.num_silent), one.network.p50_s,
+                    one.price.prompt_usd_per_million, one.price.completion_usd_per_million, one.num_cached,
+                    one.price.cached_prompt_usd_per_million or 0.0,
+                )
+                for one in candidates
+            ],
+            dtype=np.float64,
+        ).reshape(len(candidates), 9).T  # fmt: skip
+        ttft, itl = self._box.medians(rows, facts[:4], now)
+        ttft += facts[4]
+        knots = self._box.knots[rows]
+        failing = self._box.failures(rows, now)
+        lengths = self.lengths.points(ask.route, num_max=ask.num_answer_max)
+        cost = (facts[0] * facts[5] + facts[7] * facts[8] + lengths.mean() * facts[6]) * 1e-6
+        p = 1.0 - failing
+        p *= _within(ask, ttft, itl, knots, lengths)
+        targets = tuple([one.target for one in candidates])
+        return Forecast(targets, p, ttft, itl, knots, lengths, failing, cost, ask.itl_s, ask.total_s)
+
+    def observe(self, outcome: Outcome) -> None:
+        """Learn from what one attempt came to."""
+        row = self._row_of(outcome.target)
+        now = self._now = max(self._now, outcome.ended_at)
+        load = Load(
+            max(0, outcome.num_prompt - outcome.num_cached), outcome.silent_prompt, outcome.in_flight,
+            outcome.num_others,
+        )  # fmt: skip
+        if outcome.kind in ("answered", *FAILED):
+            self._box.saw_end(row, failed=outcome.kind in FAILED, now=now)
+        if outcome.first_at is not None:
+            self._learn_times(row, outcome, load, now)
+        elif outcome.kind in ("cancelled", "hedged_out", "stalled"):
+            silent_s = outcome.ended_at - outcome.sent_at
+            self._box.saw_silence(row, load, network_s=outcome.network_s, silent_s=silent_s, now=now)
+        if outcome.kind == "answered":
+            self.lengths.observe(outcome.route, outcome.num_answer)
+
+    def _learn_times(self, row: int, outcome: Outcome, load: Load, now: float) -> None:
+        assert outcome.first_at is not None  # the caller looked
+        box, actual_s = self._box, outcome.first_at - outcome.sent_at
+        ttft_s, itl_s = box.median(row, load, now)
+        ttft_s += outcome.network_s
+        self.ttft_coverage.observe((ttft_s * np.exp(box.knots[row, blackbox.TTFT])).tolist(), actual_s)
+        box.saw_ttft(row, load, network_s=outcome.network_s, actual_s=actual_s, now=now)
+        if outcome.kind != "answered" or outcome.num_answer < 2:
+            return
+        total_s = outcome.ended_at - outcome.sent_at
+        stated_s = ttft_s + itl_s * (outcome.num_answer - 1)
+        self.total_coverage.observe((stated_s * np.exp(box.knots[row, blackbox.TOTAL])).tolist(), total_s)
+        if outcome.num_answer >= 4:  # two tokens say how a network bunches, not how a model paces
+            between_s = (outcome.ended_at - outcome.first_at) / (outcome.num_answer - 1)
+            box.saw_itl(row, load, actual_s=between_s, now=now)
+        box.saw_total(row, stated_s=stated_s, actual_s=total_s)
+
+    def _row(self, one: Candidate) -> int:
+        row = self._rows.get((one.place, one.model))
+        return self._row_of((one.place, one.model)) if row is None else row
+
+    def _row_of(self, target: Target) -> int:
+        row = self._rows.get(target)
+        if row is None:
+            row = self._rows[target] = self._box.add(self._priors.get(target, blackbox.CAUTIOUS))
+        return row
+
+
+def _within(ask: Ask, ttft: Array, itl: Array, knots: Array, lengths: Array) -> Array:
+    """Probability that all stated times are kept.  They rise and fall together (load), so the least one decides."""
+    p = np.ones(len(ttft))
+    if ask.ttft_s is not None:
+        limit = math.log(max(ask.ttft_s, 1e-6))
+        p = np.minimum(p, chance(limit - np.log(ttft), knots[:, blackbox.TTFT]))
+    if ask.itl_s is not None:
+        limit = math.log(max(ask.itl_s, 1e-6))
+        p = np.minimum(p, chance(limit - np.log(itl), knots[:, blackbox.ITL]))
+    if ask.total_s is not None:
+        limit = math.log(max(ask.total_s, 1e-6))
+        totals = ttft[:, None] + itl[:, None] * lengths
+        p = np.minimum(p, chance(limit - np.log(totals), knots[:, blackbox.TOTAL]).mean(1))
+    return p
+
+
+def _length_quantiles(lengths: Array) -> tuple[float, float, float, float]:
+    """At 10, 50, 90 and 99 %: of equally likely points, by the last ones' ratio beyond them."""
+    points = lengths.tolist()
+    longest = points[-1] * points[-1] / max(points[-2], 1.0)
+    return points[0], 0.5 * (points[3] + points[4]), 0.3 * points[-2] + 0.7 * points[-1], max(points[-1], longest)
+
+
+def _knot_at(knots: Sequence[float], p: float) -> float:
+    if p <= 0.9:
+        return knots[1] + (knots[2] - knots[1]) * max(0.0, (p - 0.5) / 0.4)
+    return knots[2] + (knots[3] - knots[2]) * min(1.0, (p - 0.9) / 0.09)
