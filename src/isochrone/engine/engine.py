@@ -95,6 +95,7 @@ class Engine:
             num_pages_held=pool.num_held,
             step_s=self._step_s,
             is_draining=self._is_draining,
+            pace=self.time.told,
             num_restored_total=self.roster.cache.num_restored,
             num_spilled_total=shelf.spill.num_written if shelf is not None else 0,
             num_spill_broken_total=shelf.spill.num_broken if shelf is not None else 0,

@@ -218,7 +218,11 @@ class Refusal(msgspec.Struct, frozen=True, array_like=True):
 
 
 class EngineStats(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
-    """The engine after a step.  Totals count from its start; pages: free + cached + held = num_pages."""
+    """The engine after a step.  Totals count from its start; pages: free + cached + held = num_pages.
+
+    pace  what steps take, as learned: factors of the constant, a token, a row and a pair, then how far prompt and
+          decode steps are off them; empty until enough was seen
+    """
 
     num_waiting: int = 0
     num_running: int = 0
@@ -245,6 +249,7 @@ class EngineStats(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_onl
     num_spill_broken_total: int = 0
     step_s: float = 0.0
     is_draining: bool = False
+    pace: tuple[float, ...] = ()
 
 
 class StepOutput(msgspec.Struct, frozen=True, array_like=True, tag=True):

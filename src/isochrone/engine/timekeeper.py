@@ -40,6 +40,12 @@ class Timekeeper:
         self._answer_share, self._answer_tokens = 0.5, 256.0
         self._num_alike, self._num_rows = 0, 0
 
+    @property
+    def told(self) -> tuple[float, ...]:
+        """The pace as `EngineStats` carries it; empty until it is worth acting on."""
+        pace = self.pace
+        return (*pace.factors, pace.offs[2], pace.offs[0]) if pace.is_known else ()
+
     # Learning.
 
     def learn_step(self, batch: StepBatch, step_s: float) -> None:

@@ -10,11 +10,17 @@ from .place import Delta, Receipt, Request, Timing
 
 
 class Accounts:
-    """Of all answers to one request.  model_hash  of the model's file, empty where nobody has computed it"""
+    """Of all answers to one request.
 
-    def __init__(self, request: Request, submit: records.Submit, info: records.EngineInfo, model_hash: str) -> None:
+    model_hash  of the model's file, empty where nobody has computed it;  begun_ids: tokens drawn elsewhere
+    """
+
+    def __init__(
+        self, request: Request, submit: records.Submit, info: records.EngineInfo, model_hash: str,
+        begun_ids: list[int] | None = None,
+    ) -> None:  # fmt: skip
         self._request, self._submit, self._info, self._model_hash = request, submit, info, model_hash
-        self._answer_ids: list[list[int]] = [[] for _ in range(request.n)]
+        self._answer_ids: list[list[int]] = [list(begun_ids or ()) for _ in range(request.n)]
 
     def settle(self, step: records.Delta, delta: Delta) -> Delta:
         """The delta, with timing and receipt when it is the last of its answer."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 
 import secrets
 from collections import deque
+from collections.abc import Iterator
+
+from msgspec.structs import replace
 
 from isochrone.engine import records
 from isochrone.text import StopStrings, StreamDecoder, Tokenizer
@@ -48,6 +51,16 @@ class AnswerText:
 
     def push(self, step: records.Delta) -> Delta:
         """What this step's tokens let the caller see."""
+        if not self._with_scores or len(step.token_ids) < 2:
+            return self._push(step)
+        parts = []  # token by token: which scores are settled must not depend on how tokens came in steps
+        for one in _singly(step):
+            parts.append(self._push(one))
+            if self.is_done:
+                break
+        return _joined(parts, len(step.token_ids))
+
+    def _push(self, step: records.Delta) -> Delta:
         is_last = step.finish_reason is not None
         was_thinking = self._parser is not None and self._parser.is_thinking
         pieces = self._pieces(step.token_ids, is_last)
@@ -69,6 +82,23 @@ class AnswerText:
             stopped_by=self._stops.hit if self._stops and is_hit else None,
             num_reasoning=len(step.token_ids) if reasoning or was_thinking else 0,
         )
+
+    def restore(self, token_ids: list[int]) -> Delta:
+        """Go on after tokens that another place has drawn; gives what they come to, which was said already.
+
+        Their scores were said as far as what they are is settled: `num_unscored` of them still lack theirs.
+        """
+        return self.push(records.Delta(0, token_ids, logprobs=[0.0] * len(token_ids)))
+
+    @property
+    def num_unscored(self) -> int:
+        """Tokens, the last ones, of which it is not settled yet what they are."""
+        return len(self._held)
+
+    def rescore(self, at: int, token_id: int, logprob: float, top: records.TopLogprobs) -> None:
+        """Give the unscored token at this place its score."""
+        end, _ = self._held[at]
+        self._held[at] = end, score(self._tokenizer, token_id, logprob, top)
 
     def _pieces(self, token_ids: list[int], is_last: bool) -> list[Piece]:
         text = self._decoder.push(token_ids)
@@ -141,6 +171,29 @@ class AnswerText:
             self._at_start = False
             return len(self._tokenizer.decoding.first(piece))
         return len(piece)
+
+
+def _singly(step: records.Delta) -> Iterator[records.Delta]:
+    """The step as steps of one token each; what ends it goes with the last."""
+    last = len(step.token_ids) - 1
+    for at, token_id in enumerate(step.token_ids):
+        logprobs, top = step.logprobs[at : at + 1], step.top[at : at + 1]
+        if at == last:
+            yield replace(step, token_ids=[token_id], logprobs=logprobs, top=top)
+        else:
+            yield records.Delta(step.id, [token_id], step.sample, logprobs=logprobs, top=top)
+
+
+def _joined(parts: list[Delta], num_tokens: int) -> Delta:
+    return replace(
+        parts[-1],
+        text="".join(part.text for part in parts),
+        num_tokens=num_tokens,
+        scored=tuple(scored for part in parts for scored in part.scored),
+        reasoning="".join(part.reasoning for part in parts),
+        tool_calls=tuple(call for part in parts for call in part.tool_calls),
+        num_reasoning=sum(part.num_reasoning for part in parts),
+    )
 
 
 def score(tokenizer: Tokenizer, token_id: int, logprob: float | None, top: records.TopLogprobs) -> Scored:

@@ -9,13 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Literal, Protocol, TypeVar
 
+from msgspec.structs import replace
+
 from isochrone.budget import Deadline
 from isochrone.engine import records
 from isochrone.errors import DeadlineExceeded, IsochroneError, Unreachable
 
 from .accounts import Accounts
 from .answer import AnswerText, score
-from .place import Chat, Delta, Details, Load, Model, Price, Prompt, Prompted, Request, Scored, Status
+from .continuing import Continuation, begun_ids
+from .place import Chat, Delta, Details, Load, Model, Pace, Price, Prompt, Prompted, Request, Scored, Status
 from .reader import Read, Reader, num_chars
 from .submitting import expect_known, to_submit
 
@@ -81,6 +84,7 @@ class Local:
         self._engine, self._load_reader = engine, load_reader
         self._reader: Reader | None = None
         self._info: records.EngineInfo | None = None
+        self._same_as = ""
         self._settled = asyncio.Event()
         self._error: IsochroneError | None = None
         self._aside = ThreadPoolExecutor(1, "isochrone-text")
@@ -131,13 +135,21 @@ class Local:
         )
         context = self._info.num_sequence_tokens_max if self._info else None
         details = self._reader.details if self._reader else Details()
-        models = (Model(self._model, context, self._created_at, details=details),)
+        models = (Model(self._model, context, self._created_at, details=details, same_as=self._same_as),)
         error = self._error or self._engine.failure
         if error is not None:
             return Status("failed", models, load, str(error))
         if self._info is None:
             return Status("loading", models, load)
-        return Status("ready" if self._engine.is_up else "restarting", models, load)
+        pace = Pace(*stats.pace) if stats.pace else None
+        return Status("ready" if self._engine.is_up else "restarting", models, load, pace=pace)
+
+    async def identify(self) -> str:
+        """Read the model's files once, so that `status` can say which models elsewhere are the same (`same_as`)."""
+        _, info = await self._loaded(None)
+        if not self._same_as and (model_hash := await self._run_aside(self._model_hash)):
+            self._same_as = same_as(model_hash, info)
+        return self._same_as
 
     async def tokenize(self, prompt: Prompt) -> list[int]:
         reader, _ = await self._loaded(None)
@@ -152,10 +164,21 @@ class Local:
         """See `Place.complete`."""
         reader, info = await self._loaded(deadline if request.dated else None)
         read = await self._read(reader, request.prompt)
+        begun = begun_ids(request, read, reader)
+        if begun:
+            expect_known(begun, info.vocab_size, "partial")
+            request = replace(request, echo=False)  # whoever began the answer has given the prompt back
         submit = to_submit(request, read, deadline, info, reader)
         answers = [_answer(index, request, read, reader) for index in range(request.n)]
+        again = Continuation(answers[0], begun, request.partial) if begun and request.partial else None
+        if again is not None:
+            if again.said.finish_reason:  # a stop string stands in what is answered already
+                yield Prompted(len(read.ids))
+                yield replace(again.said, text="", reasoning="", tool_calls=(), scored=(), num_tokens=0)
+                return
+            submit = again.resumed(submit)
         model_hash = await self._run_aside(self._model_hash) if request.with_receipt else ""
-        accounts = Accounts(request, submit, info, model_hash)
+        accounts = Accounts(request, submit, info, model_hash, begun)
         prompt = _PromptScores(reader, request, read.ids)
         early: list[records.Delta] = []  # of answers that began before the prompt's last score came
         async with aclosing(self._engine.submit(submit)) as steps:
@@ -167,10 +190,13 @@ class Local:
                         continue
                     yield prompted
                 for step in early:
+                    step = again.rest(step) if again is not None else step
                     answer = answers[step.sample]
                     if answer.is_done or not (step.token_ids or step.finish_reason):
                         continue
                     delta = accounts.settle(step, answer.push(step))
+                    if request.with_ids:
+                        delta = replace(delta, ids=tuple(step.token_ids))
                     if delta.finish_reason and not step.finish_reason:
                         self._engine.cancel(submit, step.sample)  # a stop string: the engine knows only tokens
                     yield delta
@@ -217,6 +243,13 @@ def _answer(index: int, request: Request, read: Read, reader: Reader) -> AnswerT
         shown_ids=reader.shown_ids if isinstance(request.prompt, Chat) else frozenset(),
         id_chars=reader.dialect.tools.id_chars,
     )
+
+
+def same_as(model_hash: str, info: records.EngineInfo) -> str:
+    """The name of models that draw the same tokens: of the same files, run by the same plan with the same cache."""
+    import hashlib  # not needed to start
+
+    return hashlib.sha256(f"{model_hash} {info.plan_hash} {info.kv_type}".encode()).hexdigest()[:32]
 
 
 class _PromptScores:

@@ -28,7 +28,7 @@ class ToolCall(Struct, frozen=True):
     arguments: str
 
 
-class Message(Struct, frozen=True):
+class Message(Struct, frozen=True, omit_defaults=True):
     """One turn of a conversation.
 
     role          system, user, assistant or tool
@@ -44,7 +44,7 @@ class Message(Struct, frozen=True):
     reasoning: str = ""
 
 
-class Tool(Struct, frozen=True):
+class Tool(Struct, frozen=True, omit_defaults=True):
     """A function that the caller offers.
 
     parameters  JSON schema of its arguments; None takes none
@@ -64,7 +64,7 @@ class ToolChoice(Struct, frozen=True):
     name: str | None = None
 
 
-class Chat(Struct, frozen=True):
+class Chat(Struct, frozen=True, tag="chat", omit_defaults=True):
     """A conversation, to be laid out by the model's own template.
 
     add_generation_prompt  end with the words that make the model answer
@@ -80,14 +80,14 @@ class Chat(Struct, frozen=True):
     template_variables: dict[str, Any] = {}
 
 
-class Text(Struct, frozen=True):
+class Text(Struct, frozen=True, tag="text", omit_defaults=True):
     """A text to continue as it stands.  add_special  put the model's opening token in front, if it has one"""
 
     text: str
     add_special: bool = True
 
 
-class TokenIds(Struct, frozen=True):
+class TokenIds(Struct, frozen=True, tag="token_ids"):
     """Tokens to continue, taken as they are."""
 
     ids: tuple[int, ...]
@@ -121,7 +121,7 @@ class Format(Struct, frozen=True):
     source: str
 
 
-class Partial(Struct, frozen=True):
+class Partial(Struct, frozen=True, omit_defaults=True):
     """What another place has already answered, to be gone on with: none of it is said again.
 
     ids   its tokens, where they are known and the model is the same: the answer goes on exactly
@@ -135,7 +135,7 @@ class Partial(Struct, frozen=True):
     num_tokens: int = 0
 
 
-class Request(Struct, frozen=True):
+class Request(Struct, frozen=True, omit_defaults=True):
     """What a caller wants, whatever dialect it was said in.
 
     id          names it in logs and in the engine
@@ -177,7 +177,7 @@ class Request(Struct, frozen=True):
     run: str = ""
 
 
-class Scored(Struct, frozen=True):
+class Scored(Struct, frozen=True, omit_defaults=True):
     """One token with its log-probability; None for the very first of a prompt, which nothing precedes.
 
     top  alternatives as (text, bytes, log-probability), best first
@@ -189,7 +189,7 @@ class Scored(Struct, frozen=True):
     top: tuple[tuple[str, bytes, float], ...] = ()
 
 
-class Prompted(Struct, frozen=True):
+class Prompted(Struct, frozen=True, omit_defaults=True):
     """The prompt has been read.  Comes once, before any `Delta`.
 
     text, scored  the prompt itself, when `echo` was asked
@@ -200,7 +200,7 @@ class Prompted(Struct, frozen=True):
     scored: tuple[Scored, ...] = ()
 
 
-class ToolDelta(Struct, frozen=True):
+class ToolDelta(Struct, frozen=True, omit_defaults=True):
     """What one tool call gained.  index  of the call in its answer;  id, name  on its first delta only"""
 
     index: int
@@ -252,7 +252,7 @@ class Usage(Struct, frozen=True):
     num_reasoning: int = 0
 
 
-class Delta(Struct, frozen=True):
+class Delta(Struct, frozen=True, omit_defaults=True):
     """What one answer gained.
 
     index          which of the n answers
@@ -286,7 +286,7 @@ class Delta(Struct, frozen=True):
     route: Route | None = None
 
 
-class Details(Struct, frozen=True):
+class Details(Struct, frozen=True, omit_defaults=True):
     """What a place can say of a model beyond what a request needs; empty or None where it does not know.
 
     form       how its weights are held, such as q8_0
@@ -320,7 +320,7 @@ class Price(Struct, frozen=True):
     cache_write_usd_per_million: float | None = None
 
 
-class Model(Struct, frozen=True):
+class Model(Struct, frozen=True, omit_defaults=True):
     """A model that a place serves.
 
     context     most tokens of prompt and answer together; None until the place knows
@@ -342,10 +342,12 @@ class Model(Struct, frozen=True):
     same_as: str = ""
 
 
-class Load(Struct, frozen=True):
+class Load(Struct, frozen=True, omit_defaults=True):
     """How busy a place is.  Blocks are of the KV cache; `held` belong to running sequences, `cached` can be evicted.
 
     num_block_tokens  positions in a block; 0 until the place knows
+    kv_used   share of the cache that is in use, where a place says it so;  headroom: share of the quota that a provider
+              last said is left
     """
 
     num_waiting: int = 0
@@ -355,15 +357,36 @@ class Load(Struct, frozen=True):
     num_blocks_held: int = 0
     num_restarts: int = 0
     num_block_tokens: int = 0
+    kv_used: float | None = None
+    headroom: float | None = None
 
 
-class Status(Struct, frozen=True):
-    """A place as it is now.  state  `loading`, `ready`, `restarting` or `failed`; why  a sentence when it failed"""
+class Pace(Struct, frozen=True, omit_defaults=True):
+    """What an engine of ours has learned of its steps: seconds = constant + token, row and pair times their numbers.
+
+    A token passes every layer, a row is sampled, a pair is a new token that attends one position.
+    prompt_off  how many times longer steps of mostly prompt take than that;  decode_off: the same of decoding
+    """
+
+    constant_s: float
+    token_s: float
+    row_s: float
+    pair_s: float
+    prompt_off: float = 1.0
+    decode_off: float = 1.0
+
+
+class Status(Struct, frozen=True, omit_defaults=True):
+    """A place as it is now.  state  `loading`, `ready`, `restarting` or `failed`; why  a sentence when it failed
+
+    pace  of an engine of ours, once it has learned one
+    """
 
     state: Literal["loading", "ready", "restarting", "failed"]
     models: tuple[Model, ...]
     load: Load = Load()
     why: str = ""
+    pace: Pace | None = None
 
 
 class Place(Protocol):
