@@ -132,6 +132,21 @@ class Unreachable(IsochroneError):
     code = "unreachable"
 
 
+class BrokenOff(Unreachable):
+    """An answer had begun when its place failed, and no other place could go on with it.
+
+    num_prompt, num_answer  tokens of what was answered;  cost_usd: what it cost
+    """
+
+    code = "broken_off"
+
+    def __init__(
+        self, message: str, *, fix: str, num_prompt: int = 0, num_answer: int = 0, cost_usd: float = 0.0
+    ) -> None:
+        super().__init__(message, fix=fix)
+        self.num_prompt, self.num_answer, self.cost_usd = num_prompt, num_answer, cost_usd
+
+
 class PlaceRefused(Unreachable):
     """A provider does not accept our credentials, or does not let them use this model."""
 
