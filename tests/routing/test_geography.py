@@ -174,13 +174,9 @@ def test_a_scope_that_is_none_names_the_nearest(scope, near):
     ("kind", "upstream", "location", "regions"),
     [
         ("bedrock", "anthropic.claude-sonnet-4-5-20250929-v1:0", "eu-west-1", ()),
-        ("bedrock", "eu.anthropic.claude-sonnet-4-5-20250929-v1:0", "eu-west-1", ("eu",)),
-        ("bedrock", "global.anthropic.claude-sonnet-4-5-20250929-v1:0", "eu-west-1", ("global",)),
         ("bedrock", "xx.anthropic.claude-sonnet-4-5-20250929-v1:0", "eu-west-1", ("unknown",)),
         ("bedrock", "deepseek.v3.1", "eu-west-1", ()),
-        ("bedrock", "arn:aws:bedrock:eu-west-1:1:inference-profile/eu.amazon.nova-lite-v1:0", "eu-west-1", ("eu",)),
         ("bedrock", "arn:aws:bedrock:eu-west-1::foundation-model/amazon.nova-lite-v1:0", "eu-west-1", ()),
-        ("bedrock", "arn:aws:bedrock:eu-west-1:1:application-inference-profile/x1", "eu-west-1", ("unknown",)),
         ("vertex", "gemini-2.5-flash", "global", ("global",)),
         ("vertex", "gemini-2.5-flash", "europe-west4", ()),
         ("gemini", "gemini-2.5-flash", "europe-west4", ("global",)),
@@ -189,3 +185,19 @@ def test_a_scope_that_is_none_names_the_nearest(scope, near):
 )
 def test_an_id_says_where_it_may_run(kind, upstream, location, regions):
     assert regions_of(kind, upstream, location) == regions
+
+
+@pytest.mark.parametrize(
+    ("upstream", "location", "allowed"),
+    [
+        ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", "eu-west-1", True),
+        ("eu.anthropic.claude-sonnet-4-5-20250929-v1:0", "eu-west-2", False),  # asked in London, it passes through it
+        ("arn:aws:bedrock:eu-west-1:1:inference-profile/eu.amazon.nova-lite-v1:0", "eu-west-1", True),
+        ("arn:aws:bedrock:eu-west-1:1:application-inference-profile/x1", "eu-west-1", False),
+        ("apac.amazon.nova-lite-v1:0", "ap-northeast-1", False),
+        ("global.anthropic.claude-sonnet-4-5-20250929-v1:0", "eu-west-1", False),
+        ("amazon.nova-lite-v1:0", "eu-west-1", True),
+    ],
+)
+def test_a_profile_that_may_leave_the_union_is_no_place_for_its_prompts(upstream, location, allowed):
+    assert allows("region:eu", location, regions_of("bedrock", upstream, location)) is allowed

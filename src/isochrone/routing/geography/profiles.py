@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from isochrone.places import bedrock_profiles
+
 from .regions import AREAS
 
 UNKNOWN = ("unknown",)
 """Regions of what says nothing of where it runs: outside every scope but `any`."""
-VENDORS = frozenset(
-    "ai21 amazon anthropic cohere deepseek google luma meta minimax mistral moonshot moonshotai nvidia openai poolside "
-    "qwen stability twelvelabs writer xai zai".split()
-)
+_VENDORS = frozenset(("amazon", "anthropic", "cohere", "deepseek", "meta", "mistral", "openai", "qwen", "writer"))
 
 
 def regions_of(kind: str, upstream: str, location: str) -> tuple[str, ...]:
     """Where a model of that place may run, as far as its id and the place's location say; empty: at its location."""
     if kind == "bedrock":
-        return _of_bedrock(upstream)
+        return _of_bedrock(upstream, location)
     if kind == "vertex":
         return (location,) if location in AREAS else ()
     if kind == "gemini":
@@ -23,17 +22,11 @@ def regions_of(kind: str, upstream: str, location: str) -> tuple[str, ...]:
     return ()
 
 
-def _of_bedrock(upstream: str) -> tuple[str, ...]:
-    """`eu.anthropic.…` is a profile that runs anywhere in the EU, `global.…` one that runs anywhere.
-
-    A profile of the customer's own may hold any regions, and only its account knows which.
-    """
-    name = upstream
-    if upstream.startswith("arn:"):
-        kind, _, name = upstream.split(":", 5)[-1].partition("/")
-        if kind not in ("foundation-model", "inference-profile"):
-            return UNKNOWN
-    prefix, *rest = name.split(".")
-    if prefix in VENDORS or not rest:
-        return ()
-    return (prefix,) if prefix in AREAS else UNKNOWN
+def _of_bedrock(upstream: str, location: str) -> tuple[str, ...]:
+    """`eu.anthropic.…` is a profile that runs in any of a list of regions, and so is an application's own."""
+    prefix, *rest = upstream.split(".")
+    found = bedrock_profiles.regions_of(upstream, location)
+    if found == (location,):
+        is_profile_of_tomorrow = prefix not in _VENDORS and bool(rest) and rest[0] in _VENDORS
+        return UNKNOWN if is_profile_of_tomorrow else ()
+    return found
