@@ -18,6 +18,7 @@ from .faults import blame, most_telling, silent, typed
 from .guide import Guide, Later, Option
 from .race import INFINITE, NUM_HEDGE_STEPS, Again, Ask, Fail, GiveUp, Race, Running, Wait, next_step, when_to_hedge
 from .settings import Settings
+from .watch import PAUSE_S_MIN
 
 
 class Contest(Generic[Item]):
@@ -67,7 +68,7 @@ class Contest(Generic[Item]):
                     self._errors.append(error)
                     self._look_around()
                 case Wait(until):
-                    winner = await self._wait(None if until == INFINITE else max(0.0, until - now))
+                    winner = await self._wait(None if until == INFINITE else max(PAUSE_S_MIN, until - now))
                     if winner is not None:
                         return winner
                 case Fail(is_late):

@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 T = TypeVar("T")
+PAUSE_S_MIN = 1e-3
+"""Between two looks: instants are not exact, and what is due in a nanosecond may as well be due then."""
 
 
 class Silence(Exception):
@@ -26,10 +28,11 @@ class Watch:
         self._task: asyncio.Task[object] | None = None
         self._since = 0.0
         self._has_ended = False
+        self._fault: Exception | None = None
         self._num_cancels = 0
 
     async def wait(self, item: Awaitable[T]) -> T:
-        """The item.  Raises Silence when it takes too long, and whatever the stream raises."""
+        """The item.  Raises Silence when it takes too long, and whatever the stream or `look` raises."""
         task = self._task = asyncio.current_task()
         assert task is not None
         self._num_cancels = task.cancelling()
@@ -40,7 +43,7 @@ class Watch:
             return await item
         except asyncio.CancelledError:
             if self._has_ended and task.uncancel() <= self._num_cancels:
-                raise Silence from None
+                raise (self._fault or Silence()) from None
             raise
         finally:
             self._task = None
@@ -51,13 +54,16 @@ class Watch:
             self._timer = None
 
     def _arm(self, seconds: float | None) -> None:
-        self._timer = self._loop.call_later(max(0.0, seconds or 0.0), self._fire)
+        self._timer = self._loop.call_later(max(PAUSE_S_MIN, seconds or 0.0), self._fire)
 
     def _fire(self) -> None:
         self._timer = None
         if self._task is None:
             return  # nobody waits: the next to wait sets it again
-        more_s = self._look(self._clock() - self._since)
+        try:
+            more_s = self._look(self._clock() - self._since)
+        except Exception as error:  # a timer has nobody to tell: whoever waits hears of it
+            self._fault, more_s = error, None
         if more_s is not None:
             self._arm(more_s)
             return
