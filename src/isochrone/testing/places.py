@@ -113,9 +113,11 @@ class ScriptedPlace:
         except _Ended:
             return
         finally:
-            if turn.close_s:
-                await asyncio.sleep(turn.close_s)
-            self.num_open -= 1
+            try:
+                if turn.close_s:
+                    await asyncio.sleep(turn.close_s)
+            finally:
+                self.num_open -= 1
 
     async def _answer(self, request: Request, turn: Turn) -> AsyncGenerator[Prompted | Delta, None]:
         await asyncio.sleep(turn.first_s)
