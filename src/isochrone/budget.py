@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 DEFAULT_TOTAL_S = 60.0
@@ -17,7 +18,7 @@ class Budget:
     total_s   whole answer, seconds
     cost_usd  the most that the answer may cost, US dollars
     quality   the least that the model's benchmark score may be, 0 to 1
-    scope     where the prompt may go: `local`, `site`, `region:NAME` or `any`
+    scope     where the prompt may go: `local`, `site`, `region:NAME` or `any`; of several joined by `+` all hold
     """
 
     ttft_s: float | None = None
@@ -27,6 +28,14 @@ class Budget:
     quality: float | None = None
     scope: str = "any"
 
+    def tightened(self, other: Budget) -> Budget:
+        """What keeps both: the shorter times, the lower cost, the higher quality, all scopes."""
+        return Budget(
+            _least(self.ttft_s, other.ttft_s), _least(self.itl_s, other.itl_s), _least(self.total_s, other.total_s),
+            _least(self.cost_usd, other.cost_usd), _most(self.quality, other.quality),
+            both_scopes(self.scope, other.scope),
+        )  # fmt: skip
+
 
 BUDGET_CLASSES = {
     "voice": Budget(ttft_s=0.5, itl_s=0.1),  # speech goes on before the ear hears a gap, and reads 4 tokens a second
@@ -35,6 +44,41 @@ BUDGET_CLASSES = {
     "batch": Budget(total_s=3600.0),  # within the hour, after everybody else
 }
 """Budgets by name, for callers who know what they are rather than what they need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator asks of every request; a caller can only tighten it.
+
+    strict        every request is refused at once when no place is likely to meet its budget
+    is_routed     there is more than one place, so that cost, quality and scope can choose between them
+    expect_scope  raises for a scope that names nothing which is known; None: any name is taken
+    """
+
+    budget: Budget = Budget()
+    strict: bool = False
+    is_routed: bool = False
+    expect_scope: Callable[[str], None] | None = None
+
+
+SINGLE = Policy()
+"""Of a server that is one place and whose operator asks for nothing."""
+
+
+def both_scopes(a: str, b: str) -> str:
+    """The scope that lies in both.  `local` is part of `site`, and everything of `any`; the rest is joined by `+`."""
+    parts = {part for part in (*a.split("+"), *b.split("+")) if part != "any"}
+    if "local" in parts:
+        parts.discard("site")
+    return "+".join(sorted(parts)) or "any"
+
+
+def _least(a: float | None, b: float | None) -> float | None:
+    return min((x for x in (a, b) if x is not None), default=None)
+
+
+def _most(a: float | None, b: float | None) -> float | None:
+    return max((x for x in (a, b) if x is not None), default=None)
 
 
 @dataclass(frozen=True, slots=True)

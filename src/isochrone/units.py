@@ -1,4 +1,4 @@
-"""Durations, sizes and rates as people write them: `300ms`, `5.1 GB`.  Inside there are only seconds and bytes.
+"""Durations, sizes and amounts as people write them: `300ms`, `5.1 GB`, `0.002usd`.  Inside there are only numbers.
 
 Parsing and printing happen at the edges alone (flags, settings, environment, tables).
 """
@@ -51,6 +51,20 @@ def parse_bytes(text: str) -> int:
             fix="Write a number and a unit, such as 512MB, 5.1 GB or 2GiB.",
         )
     return round(number * factor)
+
+
+def parse_usd(text: str) -> float:
+    """US dollars in `0.002usd`, `0.002 USD` or `$0.002`.
+
+    Raises BadConfig when the text is not an amount in dollars.
+    """
+    fix = "Write a number and its currency, such as 0.002usd."
+    is_marked = text.lstrip().startswith("$")
+    number, unit = _split(text.replace("$", "", 1) if is_marked else text, "an amount of money", fix)
+    if unit.lower() != "usd" and (unit or not is_marked):
+        problem = f"{unit!r} is no currency that is known here" if unit else "it has no currency"
+        raise BadConfig(f"{text!r} is not an amount of money: {problem}.", fix=fix)
+    return number
 
 
 def format_duration(seconds: float) -> str:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.errors import BadConfig
-from isochrone.units import format_bytes, format_count, format_duration, parse_bytes, parse_duration
+from isochrone.units import format_bytes, format_count, format_duration, parse_bytes, parse_duration, parse_usd
 
 
 @given(st.floats(1e-8, 1e6))
@@ -71,3 +71,15 @@ def test_sizes_are_short(num_bytes, text):
 def test_counts_carry_a_prefix():
     assert format_count(134_515_008) == "135 M"
     assert format_count(2.1e9, "FLOP") == "2.1 GFLOP"
+
+
+@pytest.mark.parametrize("text", ["0.002usd", "0.002 USD", "$0.002", " $ .002 "])
+def test_an_amount_of_money_names_its_currency(text):
+    assert parse_usd(text) == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize("text", ["0.002", "2 eur", "$2 eur", "usd", "-1usd", "$$1"])
+def test_what_is_no_amount_in_dollars_says_what_to_write(text):
+    with pytest.raises(BadConfig) as caught:
+        parse_usd(text)
+    assert "0.002usd" in caught.value.fix

@@ -140,6 +140,9 @@ def test_a_misspelt_region_names_the_nearest():
         ("region:jp", "ap-northeast-1", ("apac",), False),
         ("region:eea", "norwayeast", (), True),
         ("region:eu", "norwayeast", (), False),
+        ("region:eu+site", "shop", (), True),
+        ("region:eu+site", "barn", (), False),
+        ("region:de+region:eu", "barn", (), False),
     ],
 )
 def test_a_scope_lets_through_what_is_inside_as_a_whole(scope, location, regions, allowed):

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
+from isochrone.budget import SINGLE, Policy
 from isochrone.errors import BadRequest, IsochroneError
 
 from .faults import OPENAI, Dialect, HeadTooLarge, TooLarge, TooSlow, WrongEncoding, error_headers
@@ -41,12 +42,14 @@ class Call:
     arrived_at  when its first byte was accepted, on the machine's monotonic clock
     status      of the answer; 0 until it began
     code        of the error it ended with; empty when it did not
+    policy      what the operator asks of every request; its budget can only be tightened
     trace       what it came to, once it generates
     more_headers  what the answer's head says beside the usual; may be added to until the answer begins
     """
 
     def __init__(
-        self, scope: Scope, receive: Receive, send: Send, limits: Limits, dialect: Dialect = OPENAI
+        self, scope: Scope, receive: Receive, send: Send, limits: Limits, dialect: Dialect = OPENAI,
+        policy: Policy = SINGLE,
     ) -> None:
         self.path: str = scope["path"]
         self.query: bytes = scope.get("query_string", b"")
@@ -54,7 +57,7 @@ class Call:
         self._scope_headers: Headers = list(scope["headers"])
         self.headers: dict[bytes, bytes] = dict(self._scope_headers)
         self.arrived_at: float = scope.get("state", {}).get("arrived_at") or time.monotonic()
-        self.tenant = ""
+        self.tenant, self.policy = "", policy
         self.status, self.code = 0, ""
         self.more_headers: Headers = []
         self.trace: Trace | None = None

@@ -61,11 +61,18 @@ class Geography:
         if key not in self._why_not:
             if len(self._why_not) > 4096:
                 self._why_not.clear()  # scopes come from callers
-            self._why_not[key] = self._why_outside(scope, location, regions)
+            reasons = (self._why_outside(part, location, regions) for part in scope.split("+"))
+            self._why_not[key] = next(filter(None, reasons), "")
         return self._why_not[key]
 
     def expect_scope(self, scope: str) -> None:
-        """Raises BadRequest for a scope that is none, naming the nearest."""
+        """Raises BadRequest for a scope that is none, naming the nearest.  Of several joined by `+`, each."""
+        first, _, more = scope.partition("+")
+        if more:
+            self.expect_scope(more)
+        self._expect_one(first)
+
+    def _expect_one(self, scope: str) -> None:
         kind, _, name = scope.partition(":")
         if scope in SCOPES or (kind == "region" and (self._jurisdictions(name) or name in self._known_jurisdictions())):
             return
@@ -90,6 +97,8 @@ class Geography:
         yield from regions()
 
     def _why_outside(self, scope: str, location: str, regions: tuple[str, ...]) -> str:
+        if scope == "any":
+            return ""
         if scope in (LOCAL, SITE):
             is_inside = location == LOCAL or (scope == SITE and location in (SITE, self.here))
             return "" if is_inside and not regions else f"{_where(location, regions)} is outside {scope}"
