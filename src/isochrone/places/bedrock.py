@@ -23,6 +23,7 @@ from .bedrock_profiles import regions_of
 from .bedrock_request import num_chars, to_converse
 from .bedrock_settings import BedrockModel, BedrockSettings, SchemaWay
 from .place import Ability, Delta, Load, Model, Price, Prompt, Prompted, Request, Status
+from .spec import PlaceSpec
 
 if TYPE_CHECKING:
     import aiohttp
@@ -225,6 +226,13 @@ class Bedrock:
         latency, tier = answer.served.get("latency"), answer.served.get("tier")
         if (model.latency and latency and latency != model.latency) or (model.tier and tier and tier != model.tier):
             self.num_downgraded += 1
+
+
+def from_spec(spec: PlaceSpec) -> Bedrock:
+    """The place that a fleet file describes.  Raises BadConfig, MissingExtra."""
+    from .bedrock_spec import settings_of
+
+    return Bedrock(spec.name, settings_of(spec))
 
 
 async def _take_next(parts: AsyncGenerator[Part, None], answer: ConverseAnswer) -> bool:
