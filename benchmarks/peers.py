@@ -22,7 +22,7 @@ import click
 
 LLAMA_CPP_PYTHON = "llama-cpp-python==0.3.36"
 OPENVINO_GENAI = "openvino-genai==2026.4.1.0"
-LITELLM = "litellm[proxy]==1.110.2"
+LITELLM = "litellm[proxy]==1.108.7"
 TOOLS = ("llama-bench", "llama-batched-bench", "llama-server")
 CMAKE_OPTIONS = (
     "-DCMAKE_BUILD_TYPE=Release",

@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
@@ -36,6 +36,9 @@ from .metrics import Metrics
 from .openai_responses_run import Runs
 from .rates import Rates
 from .trace import CURRENT, Trace
+
+if TYPE_CHECKING:
+    from .relaying import Relay
 
 log = Log("gateway")
 Handler: TypeAlias = "Callable[[Gateway, Call], Coroutine[Any, Any, None]]"
@@ -80,16 +83,17 @@ class Gateway:
     access     who may ask
     ledger     where what happened is kept, and what is to be kept
     predictor  expected latency, logged and counted beside what happened
+    relay      answers chats in the place's own bytes, where places are chosen;  None: there is but one place
     """
 
     def __init__(
         self, place: Place, access: Access, ledger: Ledger, *, limits: Limits | None = None,
-        predictor: Predictor | None = None,
+        predictor: Predictor | None = None, relay: Relay | None = None,
     ) -> None:  # fmt: skip
         self.limits = limits or Limits()
         self.rates = Rates()
         self.place = Guard(place, self.limits, self.rates)
-        self.access, self.ledger, self.predictor = access, ledger, predictor
+        self.access, self.ledger, self.predictor, self.relay = access, ledger, predictor, relay
         self.metrics = Metrics()
         self._in_flight: set[Call] = set()
         self.runs = Runs()

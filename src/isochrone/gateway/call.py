@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import random
 import re
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
@@ -28,7 +28,10 @@ EVENTS = b"text/event-stream"
 DONE = b"data: [DONE]\n\n"
 ONCE_ONLY = (b"host", b"authorization", b"x-api-key", b"origin", b"content-type", b"content-encoding")
 """Two of them, and two readers could each believe another one."""
+RUN_BYTES_MAX = 256
 DISCARD_BYTES_MAX = 64 * 1024 * 1024
+_DRAW = random.Random()
+"""Names of requests must differ, and need not be hard to guess."""
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 
 
@@ -43,6 +46,7 @@ class Call:
     status      of the answer; 0 until it began
     code        of the error it ended with; empty when it did not
     policy      what the operator asks of every request; its budget can only be tightened
+    run         the agent's run that it is a step of, as its header says; empty for none
     trace       what it came to, once it generates
     more_headers  what the answer's head says beside the usual; may be added to until the answer begins
     """
@@ -58,12 +62,13 @@ class Call:
         self.headers: dict[bytes, bytes] = dict(self._scope_headers)
         self.arrived_at: float = scope.get("state", {}).get("arrived_at") or time.monotonic()
         self.tenant, self.policy = "", policy
+        self.run = self.headers.get(b"isochrone-run", b"")[:RUN_BYTES_MAX].decode("latin-1")
         self.status, self.code = 0, ""
         self.more_headers: Headers = []
         self.trace: Trace | None = None
         self._dialect = dialect
         given = self.headers.get(b"x-request-id", b"")
-        self.id = given.decode() if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+        self.id = given.decode() if _REQUEST_ID.fullmatch(given) else f"{_DRAW.getrandbits(128):032x}"
         self._receive, self._send, self._limits = receive, send, limits
         self._work: asyncio.Future[None] | None = None
         self._abort_error: IsochroneError | None = None
@@ -203,9 +208,20 @@ class Call:
         self.status = status
         ids = [(name, self.id.encode()) for name in (b"x-request-id", *self._dialect.id_headers)]
         headers = [(b"content-type", kind), *ids, *headers, *self.more_headers]
-        if self.trace is not None and (timing := server_timing(self.trace)):
-            headers.append((b"server-timing", timing))
+        if self.trace is not None:
+            headers += self._facts(self.trace)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
+
+    def _facts(self, trace: Trace) -> Headers:
+        """What is known of the answer's time and way."""
+        timing, route = server_timing(trace), trace.route
+        headers = [(b"server-timing", timing)] if timing else []
+        if route is None:
+            return headers
+        from .answer_facts import route_headers  # a single model has no route
+
+        total_s = trace.last_at - trace.arrived_at if trace.finish_reason else None
+        return headers + route_headers(route, trace.ttft_s, total_s)
 
     async def _write(self, body: bytes, *, more: bool) -> None:
         """Raises ClientGone when the caller's buffers stay full."""

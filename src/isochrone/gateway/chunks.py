@@ -69,6 +69,10 @@ def own_fields(delta: Delta) -> dict[str, Any]:
         own["ended_by"] = delta.ended_by
     if delta.receipt is not None:
         own["receipts"] = [msgspec.to_builtins(delta.receipt)]
+    if delta.route is not None:
+        from .answer_facts import route_fields  # a single model has no route
+
+        own["route"] = route_fields(delta.route)
     return own
 
 

@@ -66,7 +66,7 @@ class Guard:
             trace.begin(request, deadline)
             if trace.with_receipts and not request.with_receipt:
                 request = msgspec.structs.replace(request, with_receipt=True)
-        with self._memory(cost), self._tokens(request.tenant, cost) as used:
+        with self.reserving(request.tenant, cost) as used:
             async with aclosing(self._place.complete(request, deadline)) as events:
                 async for event in events:
                     used.num_tokens += event.num_tokens
@@ -76,6 +76,12 @@ class Guard:
 
     def _context(self, name: str) -> int | None:
         return next((model.context for model in self._place.status().models if model.id == name), None)
+
+    @contextmanager
+    def reserving(self, tenant: str, cost: Cost) -> Iterator[Used]:
+        """Memory and tokens for one request.  Raises RateLimited and Overloaded."""
+        with self._memory(cost), self._tokens(tenant, cost) as used:
+            yield used
 
     @contextmanager
     def _memory(self, cost: Cost) -> Iterator[None]:
@@ -92,14 +98,16 @@ class Guard:
             self.reserved_bytes -= cost.num_bytes
 
     @contextmanager
-    def _tokens(self, tenant: str, cost: Cost) -> Iterator[_Used]:
+    def _tokens(self, tenant: str, cost: Cost) -> Iterator[Used]:
         reserved = self._rates.reserve(tenant, cost.num_tokens, time.monotonic())
-        used = _Used()
+        used = Used()
         try:
             yield used
         finally:
             self._rates.settle(tenant, reserved, used.num_tokens, time.monotonic())
 
 
-class _Used:
+class Used:
+    """What a request has used of what was reserved for it."""
+
     num_tokens = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from isochrone.places.place import Delta, Load, Prompted
+from isochrone.places.place import Delta, Load, Prompted, Usage
 
 from .metrics import Metrics
 
@@ -50,14 +50,25 @@ class Meter:
             return
         if event.finish_reason and event.index == 0:
             self.num_cached += event.num_cached
-        if event.num_tokens:
-            if self._first_at is None:
-                self._first_at = now
-                self._metrics.ttft_s.observe(now - self._arrived_at)
-            else:
-                self._metrics.itl_s.observe((now - self._last_at) / event.num_tokens, event.num_tokens)
-            self._last_at = now
-            self.num_answer += event.num_tokens
+        self.count(event.num_tokens, now)
+
+    def count(self, num_tokens: int, now: float) -> None:
+        """So many tokens of the answer came."""
+        if not num_tokens:
+            return
+        if self._first_at is None:
+            self._first_at = now
+            self._metrics.ttft_s.observe(now - self._arrived_at)
+        else:
+            self._metrics.itl_s.observe((now - self._last_at) / num_tokens, num_tokens)
+        self._last_at = now
+        self.num_answer += num_tokens
+
+    def settle(self, usage: Usage | None) -> int:
+        """What the place counted replaces what was counted here.  Returns all tokens of prompt and answer."""
+        if usage is not None:
+            self.num_prompt, self.num_cached, self.num_answer = usage.num_prompt, usage.num_cached, usage.num_answer
+        return self.num_prompt + self.num_answer
 
     @property
     def counts(self) -> tuple[int, int, int]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 async def answer(gateway: Gateway, call: Call) -> None:
     """Handle the route."""
+    if gateway.relay is not None:
+        return await gateway.relay.answer(gateway, call)
     fields: ChatFields = PARSER.parse(await call.body())
     gateway.expect_model(fields.model)
     deadline, dated = deadline_of(call, fields.budget)
@@ -40,7 +42,7 @@ Events = AsyncGenerator[Prompted | Delta, None]
 
 async def _streamed(call: Call, fields: ChatFields, events: Events, request: Request, meter: Meter) -> None:
     with_usage = fields.wants_usage()
-    stream = ChatStream(_new_id(), request, with_usage=with_usage, padded=fields.wants_padding())
+    stream = ChatStream(new_id(), request, with_usage=with_usage, padded=fields.wants_padding())
     async with aclosing(events):
         async for event in events:
             meter.push(event, time.monotonic())
@@ -50,7 +52,7 @@ async def _streamed(call: Call, fields: ChatFields, events: Events, request: Req
 
 
 async def _whole(call: Call, fields: ChatFields, events: Events, request: Request, meter: Meter) -> None:
-    answer = ChatAnswer(_new_id(), request)
+    answer = ChatAnswer(new_id(), request)
     async with aclosing(events):
         async for event in events:
             meter.push(event, time.monotonic())
@@ -67,6 +69,10 @@ class ChatStream:
         self._opened: set[int] = set()
         self._with_logprobs = request.num_top is not None
         self._num_reasoning = 0
+
+    def skip_opening(self, index: int) -> None:
+        """Somebody else has begun that answer: its role was said."""
+        self._opened.add(index)
 
     def push(self, event: Prompted | Delta) -> bytes:
         """The events for one delta; nothing for what says nothing and ends nothing."""
@@ -175,7 +181,8 @@ def _tool_delta(call: ToolDelta) -> dict[str, Any]:
     return {"index": call.index, "id": call.id, "type": "function", "function": function}
 
 
-def _new_id() -> str:
+def new_id() -> str:
+    """A name for a new answer."""
     return f"chatcmpl-{uuid.uuid4().hex}"
 
 
@@ -192,4 +199,4 @@ def _scored(token: Scored) -> dict[str, Any]:
     return {"token": token.text, "logprob": token.logprob, "bytes": list(token.raw), "top_logprobs": top}
 
 
-__all__ = ["PARSER", "REFUSED", "ChatAnswer", "ChatFields", "ChatStream", "answer", "to_request"]
+__all__ = ["PARSER", "REFUSED", "ChatAnswer", "ChatFields", "ChatStream", "answer", "new_id", "to_request"]

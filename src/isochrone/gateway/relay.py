@@ -8,16 +8,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, field
 
 import msgspec
 
 from isochrone.errors import DeadlineExceeded, IsochroneError, Unreachable
-from isochrone.places.place import Usage
 
 from .relay_body import ChatBody
 from .relay_faults import fault_in_stream, fault_of
-from .relay_frames import Counts, Frames, Piece
+from .relay_frames import Counts, Ending, Frames, Piece
 from .relay_wire import Connection, Headers, Lost, Pool, address_of, head_of
 
 CONNECT_S = 5.0
@@ -26,7 +24,12 @@ LINGER_S = 1.0
 BODY_BYTES_MAX = 64 * 1024 * 1024
 
 
+class _Choice(msgspec.Struct):
+    finish_reason: str | None = None
+
+
 class _Whole(msgspec.Struct):
+    choices: list[_Choice]
     usage: Counts | None = None
 
 
@@ -59,46 +62,29 @@ class Door:
         self.pool.close()
 
 
-@dataclass(slots=True)
-class Relayed:
-    """What one attempt came to, filled while it runs.
-
-    usage_frame  the stream's last frame with nothing but the usage, kept back
-    is_done      its last mark was seen
-    """
-
-    usage: Usage | None = None
-    usage_frame: bytes = b""
-    finish_reason: str | None = None
-    num_frames: int = 0
-    is_done: bool = False
-    headers: dict[bytes, bytes] = field(default_factory=dict)
-
-
 async def relay(
-    door: Door, model: str, body: ChatBody, total_at: float, out: Relayed, *, more: bytes = b""
+    door: Door, model: str, body: ChatBody, total_at: float, *, more: bytes = b""
 ) -> AsyncGenerator[Piece, None]:
-    """The answer as pieces of the place's own bytes: whole frames of a stream, or one piece with a whole body.
+    """The answer as pieces of the place's own bytes: whole frames of a stream and an ending, or one piece with all.
 
     more  header lines that go with this request alone
 
     Raises what `fault_of` names, DeadlineExceeded, and Unreachable when the answer breaks off.
     """
-    sent = body.forwarded(model)
-    connection, timer = await _ask(door, sent, total_at, more)
+    connection, timer = await _ask(door, body.forwarded(model), total_at, more)
+    linger_s, has_begun = 0.0, False
     try:
         if connection.status != 200:
             raise fault_of(door.name, connection.status, connection.headers, await _all(connection))
-        out.headers = connection.headers
-        pieces = _frames if body.is_streamed else _whole
-        async for piece in pieces(door, connection, out):
-            out.num_frames += piece.num_frames
+        async for piece in _frames(door, connection) if body.is_streamed else _whole(door, connection):
+            has_begun = True
+            linger_s = LINGER_S if piece.ending else 0.0
             yield piece
     except Lost as lost:
-        raise _lost(door, total_at, has_begun=out.num_frames > 0) from lost
+        raise _lost(door, total_at, has_begun=has_begun) from lost
     finally:
         timer.cancel()
-        door.pool.give_back(connection, linger_s=LINGER_S if out.is_done else 0.0)
+        door.pool.give_back(connection, linger_s=linger_s)
 
 
 async def _ask(door: Door, body: bytes, total_at: float, more: bytes) -> tuple[Connection, asyncio.TimerHandle]:
@@ -126,7 +112,7 @@ async def _ask(door: Door, body: bytes, total_at: float, more: bytes) -> tuple[C
             raise
 
 
-async def _frames(door: Door, connection: Connection, out: Relayed) -> AsyncGenerator[Piece, None]:
+async def _frames(door: Door, connection: Connection) -> AsyncGenerator[Piece, None]:
     frames = Frames()
     while not frames.is_done and (data := await connection.read()):
         piece = frames.feed(data)
@@ -136,24 +122,24 @@ async def _frames(door: Door, connection: Connection, out: Relayed) -> AsyncGene
             raise fault_in_stream(door.name, frames.error)
     if piece := frames.close():
         yield piece
-    out.usage, out.usage_frame, out.finish_reason = frames.usage, frames.usage_frame, frames.finish_reason
-    out.is_done = frames.is_done
     if frames.error is not None:
         raise fault_in_stream(door.name, frames.error)
     if not frames.is_whole:
         raise Unreachable(f"{door.name} ended its stream before the answer's end.", fix="Ask again.")
+    yield Piece(b"", 0, True, frames.ending)
 
 
-async def _whole(door: Door, connection: Connection, out: Relayed) -> AsyncGenerator[Piece, None]:
+async def _whole(door: Door, connection: Connection) -> AsyncGenerator[Piece, None]:
     data = await _all(connection)
     try:
-        counts = _WHOLE.decode(data).usage
+        whole = _WHOLE.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unreachable(
             f"{door.name} answered with something else than a chat completion.", fix="Check its address."
         ) from error
-    out.usage = counts.usage() if counts is not None else None
-    yield Piece(data, 1, True)
+    usage = None if whole.usage is None else whole.usage.usage()
+    reason = next((choice.finish_reason for choice in whole.choices), None)
+    yield Piece(data.rstrip(), 0, True, Ending(usage, finish_reason=reason))
 
 
 async def _all(connection: Connection) -> bytes:

@@ -63,17 +63,33 @@ SPOKEN = ("content", "reasoning_content", "reasoning", "refusal", "tool_calls", 
 _DECODER = msgspec.json.Decoder(_Frame)
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What is known once an answer is whole.
+
+    usage        as the place counted it;  None: it did not
+    usage_frame  the stream's frame with nothing but the usage.  It is not passed on with the others: whether the caller
+                 asked for one, and what is to be said beside it, the gateway knows
+    """
+
+    usage: Usage | None = None
+    usage_frame: bytes = b""
+    finish_reason: str | None = None
+
+
 @dataclass(slots=True)
 class Piece:
     """Whole frames, ready to be sent on.
 
-    num_frames  of them, about one a token
+    num_frames  of them, about one a token; 0 for a body in one piece, whose first word nobody saw
     commits     the answer has begun: nobody else can give it now
+    ending      set on the last piece
     """
 
     data: bytes
     num_frames: int
     commits: bool
+    ending: Ending | None = None
 
 
 @dataclass(slots=True)
@@ -93,8 +109,7 @@ class Frames:
     """Bytes in, pieces out.  Whatever the bytes are cut into, the same bytes come out, and the same is seen in them.
 
     usage, finish_reason, error, is_done   seen so far
-    usage_frame  the one that held nothing but the usage.  It is not passed on: whether the caller asked for one, and
-                 what is to be said beside it, the gateway knows.  Nor is the last mark, or an error
+    usage_frame  see `Ending`; neither it nor the last mark nor an error is passed on
     """
 
     def __init__(self) -> None:
@@ -110,6 +125,10 @@ class Frames:
     def is_whole(self) -> bool:
         """The answer's end was seen."""
         return self.is_done or self.finish_reason is not None
+
+    @property
+    def ending(self) -> Ending:
+        return Ending(self.usage, self.usage_frame, self.finish_reason)
 
     def feed(self, data: bytes) -> Piece | None:
         """What can be passed on now; None while nothing can.  Raises Unreachable for what is no stream of events."""
@@ -180,11 +199,10 @@ def _has_more(whole: bytes, name: bytes) -> bool:
 
 def read_frame(raw: bytes) -> Frame:
     """One frame, in full.  Raises Unreachable when its data is no JSON object."""
-    lines = [line[5:].removeprefix(b" ") for line in raw.split(b"\n") if line.startswith(b"data:")]
-    data = b"\n".join(lines)
-    if not data.strip():
+    data = payload_of(raw)
+    if not data:
         return Frame(raw)  # a comment, an event's name: it keeps the connection alive
-    if data.strip() == DONE:
+    if data == DONE:
         return Frame(raw, is_done=True)
     try:
         chunk = _DECODER.decode(data)
@@ -202,6 +220,12 @@ def read_frame(raw: bytes) -> Frame:
         error=chunk.error,
         is_bare_usage=chunk.usage is not None and not choices,
     )
+
+
+def payload_of(raw: bytes) -> bytes:
+    """A frame's data, without the field's name."""
+    lines = [line[5:].removeprefix(b" ") for line in raw.split(b"\n") if line.startswith(b"data:")]
+    return b"\n".join(lines).strip()
 
 
 def _says(choice: _Choice) -> bool:

@@ -74,7 +74,7 @@ class Connection(asyncio.Protocol):
         self._num_head_bytes = 0
         self._parts: list[bytes] = []
         self._size = 0
-        self.is_over = self._is_paused = False
+        self.is_over = self._is_paused = self._may_stay = False
         self._waiter: asyncio.Future[None] | None = None
         self.when_over: Callable[[], None] | None = None
 
@@ -123,7 +123,7 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         if self.status:
-            self.is_over = True
+            self.is_over, self._may_stay = True, self._parser.should_keep_alive()
 
     # What the relay calls.
 
@@ -167,7 +167,7 @@ class Connection(asyncio.Protocol):
 
     @property
     def can_serve_again(self) -> bool:
-        return self.is_over and self.is_usable and self._parser.should_keep_alive()
+        return self.is_over and self.is_usable and self._may_stay
 
     def close(self) -> None:
         self._transport.abort()

@@ -13,7 +13,8 @@ from typing import Any
 
 from isochrone.budget import Deadline
 from isochrone.ledger.timelines import Timeline
-from isochrone.places.place import Delta, Prompted, Receipt, Request, Timing
+from isochrone.places.place import Delta, Prompted, Receipt, Request, Timing, Usage
+from isochrone.places.route import Route
 
 CURRENT: ContextVar[Trace | None] = ContextVar("trace", default=None)
 
@@ -46,22 +47,38 @@ class Trace:
         self.num_forced = self.num_drafted = self.num_accepted = 0
         self.first_at: float | None = None
         self.last_at = arrived_at
+        self.route: Route | None = None
 
     def begin(self, request: Request, deadline: Deadline) -> None:
         """A request of this call goes to a place."""
-        self.model, self.deadline, self.dated = request.model, deadline, request.dated
+        self.begin_as(request.model, deadline, dated=request.dated)
+
+    def begin_as(self, model: str, deadline: Deadline, *, dated: bool) -> None:
+        """The same for a request that is passed on unread."""
+        self.model, self.deadline, self.dated = model, deadline, dated
 
     def push(self, event: Prompted | Delta, now: float) -> None:
         """What the place said."""
         if isinstance(event, Prompted):
             self.num_prompt += event.num_tokens
             return
-        if event.num_tokens:
-            self.first_at = now if self.first_at is None else self.first_at
-            self.last_at = now
-            self.num_answer += event.num_tokens
+        self.count(event.num_tokens, now)
+        self.route = event.route or self.route
         if event.finish_reason is not None:
             self._end(event)
+
+    def count(self, num_tokens: int, now: float) -> None:
+        """So many tokens of the answer came."""
+        if num_tokens:
+            self.first_at = now if self.first_at is None else self.first_at
+            self.last_at = now
+            self.num_answer += num_tokens
+
+    def settle(self, usage: Usage | None, finish_reason: str | None) -> None:
+        """An answer that was passed on unread has ended; what its place counted replaces what was counted here."""
+        self.finish_reason = finish_reason
+        if usage is not None:
+            self.num_prompt, self.num_cached, self.num_answer = usage.num_prompt, usage.num_cached, usage.num_answer
 
     def _end(self, event: Delta) -> None:
         if event.index == 0:
