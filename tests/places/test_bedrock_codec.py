@@ -4,7 +4,9 @@ import string
 import struct
 import zlib
 from datetime import UTC, datetime
+from itertools import pairwise
 from unittest import mock
+from urllib.parse import quote
 
 import botocore.auth
 import botocore.awsrequest
@@ -27,7 +29,7 @@ messages = st.tuples(st.dictionaries(names, values, max_size=6), st.binary(max_s
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
     edges = sorted({0, len(data), *(place % (len(data) + 1) for place in places)})
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 @given(st.lists(messages, max_size=5), st.lists(st.integers(0, 10_000), max_size=8))
@@ -96,16 +98,13 @@ header_values = st.text(st.sampled_from(string.ascii_letters + string.digits + "
 
 @st.composite
 def requests(draw):
-    from urllib.parse import quote
-
     path = quote("/model/" + draw(segments) + "/converse", safe=draw(st.sampled_from(["/", "/-._~", ""])))
     pairs = draw(st.lists(st.tuples(st.sampled_from("abcé"), st.sampled_from(["", "1", "x y", "ü"])), max_size=3))
     query = "&".join(f"{quote(name)}={quote(value)}" for name, value in pairs)
     host = draw(st.sampled_from(["bedrock-runtime.eu-west-1.amazonaws.com", "127.0.0.1:8123", "h.test:443"]))
     url = f"https://{host}{path if path.startswith('/') else '/' + path}" + (f"?{query}" if query else "")
-    headers = draw(
-        st.dictionaries(st.sampled_from(["Content-Type", "X-Amz-Meta", "Accept", "User-Agent", "Expect"]), header_values)
-    )
+    header_names = st.sampled_from(["Content-Type", "X-Amz-Meta", "Accept", "User-Agent", "Expect"])
+    headers = draw(st.dictionaries(header_names, header_values))
     return url, headers, draw(st.binary(max_size=60))
 
 

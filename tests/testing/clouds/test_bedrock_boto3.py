@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError, EventStreamError, ResponseStreamingError
+from urllib3.exceptions import ProtocolError
 
 from isochrone.testing.clouds import Answer, Block, Call, Count, Fault, Script, serving
 from isochrone.testing.clouds.bedrock import BedrockCloud
@@ -116,7 +117,7 @@ def test_boto3_waits_out_a_throttle(cloud):
 
 def test_boto3_sees_a_broken_connection(cloud):
     cloud.script = Script(default=Answer("one two three", cut_after=2))
-    with pytest.raises(ResponseStreamingError):
+    with pytest.raises((ResponseStreamingError, ProtocolError)):
         list(converser(cloud).converse_stream(**asked())["stream"])
 
 
