@@ -1,6 +1,7 @@
 """What a place takes, learned from outside: from what we sent there, how busy we kept it, and when it answered.
 
     time to first token = network + start + prompt · a + queue · b + in flight · c (piecewise) + others waiting · d
+                          + what the longest silence there exceeds all that by · g
     time between tokens = e + in flight · f (piecewise)
 
 Each factor begins at a prior (a profile of our own engine, a provider's documents, or plain caution) and is corrected
@@ -26,8 +27,12 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
 KNEES = (8.0, 32.0)
-"""Requests in flight at which the curve may bend upward."""
-NUM_TTFT, NUM_ITL = 8, 4
+"""Requests in flight at which the curve may bend upward, where nobody says how many run at once."""
+NUM_TTFT, NUM_ITL = 9, 4
+SILENCE = 8
+"""Which factor is the silence's: it counts only what the others do not explain."""
+ANSWER_TOKENS = 150.0
+"""Of a usual answer: so long holds a slot, before more is known."""
 NOISE = 0.25
 """Relative scatter of one observation that the filter expects."""
 DRIFT = 0.01
@@ -38,6 +43,8 @@ LEVEL_RATE, LEVEL_S = 0.15, 60.0
 """Weight of the newest observation in a target's level, and the seconds after which a level is forgotten to 1/e."""
 FAILURE_RATE, FAILURE_S = 0.15, 45.0
 """The same for the share of requests that fail."""
+QUEUED_SHARE = 0.25
+"""Prompts that go first count as a queue from this share of a prompt on."""
 TTFT, ITL, TOTAL = 0, 1, 2
 SCORES = np.array([-1.2815516, 0.0, 1.2815516, 2.3263479])
 """Standard scores of calibration.LEVELS."""
@@ -51,6 +58,7 @@ class Prior:
     prompt_s      of one token of the prompt;  queued_s: of one token of other prompts before it; None: the same
     request_s     of each request beside it
     itl_s         between tokens, alone;  itl_request_s: more for each request beside it; None: a thirtieth of itl_s
+    slots         requests that run at once, where that is known: more wait until one ends
     spread        standard deviation of the logarithm: 0.7 is a factor of two either way
     """
 
@@ -61,6 +69,7 @@ class Prior:
     itl_s: float = 0.03
     itl_request_s: float | None = None
     spread: float = 0.7
+    slots: int | None = None
 
 
 CAUTIOUS = Prior()
@@ -73,12 +82,14 @@ class Load:
     num_prompt     tokens of the prompt that no cache held
     num_silent, silent_prompt  our requests there without a first token yet, and tokens of their prompts
     num_in_flight  all our requests there;  num_others: requests of others that wait there
+    silent_s       how long the oldest of those without a first token has waited
     """
 
     num_prompt: float
     silent_prompt: float = 0.0
     num_in_flight: float = 0.0
     num_others: float = 0.0
+    silent_s: float = 0.0
 
 
 class BlackBox:
@@ -91,8 +102,9 @@ class BlackBox:
     def _allocate(self, capacity: int) -> None:
         fields = {
             "ttft": (NUM_TTFT,), "itl": (NUM_ITL,), "ttft_cov": (NUM_TTFT, NUM_TTFT), "itl_cov": (NUM_ITL, NUM_ITL),
-            "ttft_prior": (NUM_TTFT,), "itl_prior": (NUM_ITL,), "knots": (3, len(LEVELS)), "level": (2,),
-            "failing": (), "seen_at": (), "failed_at": (), "num_seen": (),
+            "ttft_prior": (NUM_TTFT,), "itl_prior": (NUM_ITL,), "knots": (2, 3, len(LEVELS)), "level": (2,),
+            "failing": (), "seen_at": (), "failed_at": (), "num_seen": (), "trust": (), "knees": (2,),
+            "num_scattered": (2, 3),
         }  # fmt: skip
         for name, shape in fields.items():
             fresh = np.zeros((capacity, *shape))
@@ -112,6 +124,9 @@ class BlackBox:
     seen_at: Array
     failed_at: Array
     num_seen: Array
+    num_scattered: Array
+    trust: Array
+    knees: Array
 
     def add(self, prior: Prior = CAUTIOUS) -> int:
         """A row for a new target."""
@@ -128,18 +143,22 @@ class BlackBox:
         request_s, prompt_s = max(prior.request_s, 1e-4), max(prior.prompt_s, 1e-7)
         self.ttft_prior[row] = (
             max(prior.start_s, 1e-3), 1e3 * prompt_s, 1e3 * max(queued_s, 1e-7), request_s, request_s, request_s,
-            max(prior.start_s * 0.5, 0.02), 0.1 * 1e3 * prompt_s,
+            max(prior.start_s * 0.5, 0.02), 0.1 * 1e3 * prompt_s, 0.5,
         )  # fmt: skip
+        self.knees[row] = KNEES if prior.slots is None else (prior.slots, 2.0 * prior.slots)
         self.itl_prior[row] = (max(prior.itl_s, 1e-4), *(3 * [max(beside_s, 1e-6)]))
         for theta, cov, scale in self._filters(row):
             theta[:] = scale
-            theta[4:6] = 0.0 if len(theta) == NUM_TTFT else theta[4:6]
             cov[:] = np.diag((prior.spread * scale) ** 2)
-        self.itl[row, 2:] = 0.0
+        self.ttft[row, 4:6] = self.itl[row, 2:] = 0.0
+        if prior.slots is not None:
+            drain_s = ANSWER_TOKENS * (prior.itl_s + beside_s * prior.slots) / prior.slots
+            self.ttft[row, 4] = self.ttft_prior[row, 4] = drain_s
+            self.ttft_cov[row, 4, 4] = (prior.spread * drain_s) ** 2
         self.knots[row] = prior.spread * SCORES
-        self.knots[row, ITL] = 0.6 * prior.spread * SCORES
-        self.knots[row, TOTAL] = 0.6 * prior.spread * SCORES
-        self.level[row] = 0.0
+        self.knots[row, :, ITL:] = 0.6 * prior.spread * SCORES
+        self.level[row] = self.num_scattered[row] = 0.0
+        self.trust[row] = 1.0 / max(prior.spread, 0.05) ** 2
         self.failing[row] = self.num_seen[row] = self.seen_at[row] = self.failed_at[row] = 0.0
 
     def _filters(self, row: int) -> tuple[tuple[Array, Array, Array], ...]:
@@ -151,7 +170,7 @@ class BlackBox:
     def medians(self, rows: Rows, loads: Array, now: float) -> tuple[Array, Array]:
         """Time to first token without network, and between tokens: f64 [targets] each.
 
-        loads  f64 [4, targets]: the fields of Load in their order
+        loads  f64 [5, targets]: the fields of Load in their order
         """
         prompt, queued, in_flight = loads[0] * 1e-3, loads[1] * 1e-3, loads[2]
         terms = np.empty((len(rows), NUM_TTFT))
@@ -159,20 +178,38 @@ class BlackBox:
         terms[:, 1] = prompt
         terms[:, 2] = queued
         terms[:, 3] = in_flight
-        np.maximum(in_flight - KNEES[0], 0.0, out=terms[:, 4])
-        np.maximum(in_flight - KNEES[1], 0.0, out=terms[:, 5])
+        np.maximum(in_flight[:, None] + 1.0 - self.knees[rows], 0.0, out=terms[:, 4:6])
         terms[:, 6] = loads[3]
         terms[:, 7] = (prompt + queued) * in_flight
-        ttft = (self.ttft[rows] * terms).sum(1)
+        factors = self.ttft[rows]
+        ttft = (factors[:, :SILENCE] * terms[:, :SILENCE]).sum(1)
+        ttft += factors[:, SILENCE] * np.maximum(loads[4] - ttft, 0.0)
         terms[:, 2] = 1.0
         itl = (self.itl[rows] * terms[:, 2:6]).sum(1)
         fading = np.exp((self.seen_at[rows] - now) * (1.0 / LEVEL_S))
         factors = np.exp(self.level[rows] * np.minimum(fading, 1.0)[:, None])
         return ttft * factors[:, 0], itl * factors[:, 1]
 
+    def scatter(self, rows: Rows, loads: Array) -> Array:
+        """Quantiles of the scatter that fit how busy each is: f64 [targets, 3 kinds, 4]."""
+        busy = (loads[1] > QUEUED_SHARE * loads[0]) | (loads[3] > 0.0) | (loads[2] >= self.knees[rows, 0])
+        knots: Array = self.knots[rows, busy.astype(np.intp)]
+        return knots
+
+    def is_busy(self, row: int, load: Load) -> bool:
+        """Whether others go first: times scatter more then, and are followed apart."""
+        is_queued = load.silent_prompt > QUEUED_SHARE * load.num_prompt or load.num_others > 0.0
+        return bool(is_queued or load.num_in_flight >= self.knees[row, 0])
+
+    def empty(self, rows: Rows, num_prompts: Array) -> Array:
+        """Time to first token where nothing else runs, without network: how fast a place is made, f64 [targets]."""
+        ttft: Array = self.ttft[rows, 0] + self.ttft[rows, 1] * (num_prompts * 1e-3)
+        return ttft
+
     def median(self, row: int, load: Load, now: float) -> tuple[float, float]:
         """`medians` of one target."""
-        loads = np.array([[load.num_prompt], [load.silent_prompt], [load.num_in_flight], [load.num_others]])
+        fields = (load.num_prompt, load.silent_prompt, load.num_in_flight, load.num_others, load.silent_s)
+        loads = np.array(fields, dtype=np.float64)[:, None]
         ttft, itl = self.medians(np.array([row]), loads, now)
         return float(ttft[0]), float(itl[0])
 
@@ -190,8 +227,8 @@ class BlackBox:
     def saw_ttft(self, row: int, load: Load, *, network_s: float, actual_s: float, now: float) -> None:
         """A first token came after so long."""
         stated_s, _ = self.median(row, load, now)
-        self._scatter(row, TTFT, math.log(max(actual_s, 1e-5) / (stated_s + network_s)))
-        self._learn(row, TTFT, _ttft_terms(load), max(actual_s - network_s, 0.05 * actual_s, 1e-5), now)
+        self._scatter(row, load, TTFT, math.log(max(actual_s, 1e-5) / (stated_s + network_s)))
+        self._learn(row, TTFT, self._ttft_terms(row, load), max(actual_s - network_s, 0.05 * actual_s, 1e-5), now)
         self.num_seen[row] += 1.0
         self.seen_at[row] = now
 
@@ -199,24 +236,41 @@ class BlackBox:
         """No first token came for so long, and then nobody waited any more."""
         stated_s, _ = self.median(row, load, now)
         residual = math.log(max(silent_s, 1e-5) / (stated_s + network_s))
-        self._scatter(row, TTFT, residual, at_least=True)
-        if residual > self.knots[row, TTFT, 2]:
-            self._learn(row, TTFT, _ttft_terms(load), max(silent_s - network_s, 1e-5), now)
+        self._scatter(row, load, TTFT, residual, at_least=True)
+        if residual > self.knots[row, int(self.is_busy(row, load)), TTFT, 2]:
+            self._learn(row, TTFT, self._ttft_terms(row, load), max(silent_s - network_s, 1e-5), now)
             self.seen_at[row] = now
 
     def saw_itl(self, row: int, load: Load, *, actual_s: float, now: float) -> None:
         """The mean time between tokens of an answer."""
         _, stated_s = self.median(row, load, now)
-        self._scatter(row, ITL, math.log(max(actual_s, 1e-6) / stated_s))
-        self._learn(row, ITL, _itl_terms(load), max(actual_s, 1e-6), now)
+        self._scatter(row, load, ITL, math.log(max(actual_s, 1e-6) / stated_s))
+        self._learn(row, ITL, self._itl_terms(row, load), max(actual_s, 1e-6), now)
 
-    def saw_total(self, row: int, *, stated_s: float, actual_s: float) -> None:
+    def saw_total(self, row: int, load: Load, *, stated_s: float, actual_s: float) -> None:
         """A whole answer, beside what was stated once its length was known."""
-        self._scatter(row, TOTAL, math.log(max(actual_s, 1e-5) / max(stated_s, 1e-5)))
+        self._scatter(row, load, TOTAL, math.log(max(actual_s, 1e-5) / max(stated_s, 1e-5)))
 
-    def _scatter(self, row: int, kind: int, residual: float, *, at_least: bool = False) -> None:
-        knots: Sequence[float] = self.knots[row, kind].tolist()
-        self.knots[row, kind] = tracked(knots, residual, num_seen=int(self.num_seen[row]), at_least=at_least)
+    def _scatter(self, row: int, load: Load, kind: int, residual: float, *, at_least: bool = False) -> None:
+        at = row, int(self.is_busy(row, load)), kind
+        knots: Sequence[float] = self.knots[at].tolist()
+        self.knots[at] = tracked(knots, residual, num_seen=int(self.num_scattered[at]), at_least=at_least)
+        self.num_scattered[at] += 1.0
+
+    def _ttft_terms(self, row: int, load: Load) -> Array:
+        prompt, queued, in_flight = load.num_prompt * 1e-3, load.silent_prompt * 1e-3, load.num_in_flight
+        low, high = self.knees[row].tolist()
+        terms = np.array([
+            1.0, prompt, queued, in_flight, max(0.0, in_flight + 1.0 - low), max(0.0, in_flight + 1.0 - high),
+            load.num_others, (prompt + queued) * in_flight, 0.0,
+        ])  # fmt: skip
+        terms[SILENCE] = max(0.0, load.silent_s - float(self.ttft[row] @ terms))
+        return terms
+
+    def _itl_terms(self, row: int, load: Load) -> Array:
+        in_flight = load.num_in_flight
+        low, high = self.knees[row].tolist()
+        return np.array([1.0, in_flight, max(0.0, in_flight + 1.0 - low), max(0.0, in_flight + 1.0 - high)])
 
     def _learn(self, row: int, kind: int, terms: Array, actual_s: float, now: float) -> None:
         theta, cov, prior = self._filters(row)[kind]
@@ -235,19 +289,6 @@ class BlackBox:
         diagonal = np.einsum("ii->i", cov)
         diagonal += (DRIFT * prior) ** 2
         np.minimum(diagonal, prior**2, out=diagonal)
-
-
-def _ttft_terms(load: Load) -> Array:
-    prompt, queued, in_flight = load.num_prompt * 1e-3, load.silent_prompt * 1e-3, load.num_in_flight
-    return np.array([
-        1.0, prompt, queued, in_flight, max(0.0, in_flight - KNEES[0]), max(0.0, in_flight - KNEES[1]),
-        load.num_others, (prompt + queued) * in_flight,
-    ])  # fmt: skip
-
-
-def _itl_terms(load: Load) -> Array:
-    in_flight = load.num_in_flight
-    return np.array([1.0, in_flight, max(0.0, in_flight - KNEES[0]), max(0.0, in_flight - KNEES[1])])
 
 
 def chance(log_ratios: Array, knots: Array) -> Array:

@@ -98,7 +98,9 @@ class Lengths:
         points = np.interp(_SHARES * cumulative[-1], cumulative, EDGES)
         if num_said:
             points = np.maximum(points, float(num_said))
-        return points if num_max is None else np.minimum(points, float(max(num_max, num_said, 1)))
+        if num_max is not None:
+            points = np.minimum(points, float(max(num_max, num_said, 1)))
+        return np.asarray(points, dtype=np.float64)
 
 
 def _bucket(num_tokens: int) -> int:

@@ -26,8 +26,6 @@ Array = NDArray[np.float64]
 FAILED = ("failed", "stalled")
 """Kinds of outcome that speak against a target.  A refusal (quota, overload) does too, but briefly: the breaker's
 matter."""
-NUM_CALLERS = 4096
-SPREAD_SCORE = 1.2815516
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +37,8 @@ class Forecast:
     lengths        equally likely lengths of the answer, tokens
     failing        share of requests that fail there
     cost_usd       expected, at the expected length
+    empty_s        median to the first token if nothing else ran there: how fast the place is made
+    trust          outcomes learned from, and what the prior counts as
     """
 
     targets: tuple[Target, ...]
@@ -49,8 +49,8 @@ class Forecast:
     lengths: Array
     failing: Array
     cost_usd: Array
-    itl_limit_s: float | None = None
-    total_limit_s: float | None = None
+    empty_s: Array
+    trust: Array
 
     def index(self, target: Target) -> int:
         """Where a target stands among the candidates."""
@@ -77,6 +77,11 @@ class Forecast:
         """Seconds within which its first token comes with probability p (0.5 to 0.99): an adaptive timeout."""
         return float(self.ttft_s[i]) * math.exp(_knot_at(self.knots[i, blackbox.TTFT].tolist(), p))
 
+    def total_by_s(self, i: int, p: float) -> float:
+        """The same of its last token, at the longest length that is likely."""
+        whole_s = float(self.ttft_s[i]) + float(self.itl_s[i]) * float(self.lengths[-1])
+        return whole_s * math.exp(_knot_at(self.knots[i, blackbox.TOTAL].tolist(), p))
+
     def ttft(self, i: int) -> Quantiles:
         """Its time to first token, network included."""
         _, p50, p90, p99 = (self.ttft_s[i] * np.exp(self.knots[i, blackbox.TTFT])).tolist()
@@ -96,7 +101,7 @@ class Forecast:
 
         On the logarithmic scale, scatter from the length and from the pace add as if independent.
         """
-        shortest, middle, long, longest = _length_quantiles(self.lengths)
+        _, middle, long, longest = _length_quantiles(self.lengths)
         p50 = self.ttft_s + self.itl_s * middle
         knots = self.knots[:, blackbox.TOTAL]
         columns = [p50 * np.exp(knots[:, 1])]
@@ -146,24 +151,27 @@ class Outlook:
             [
                 (
                     ask.num_prompt - one.num_cached, one.silent_prompt, one.num_in_flight,
-                    0 if one.num_waiting is None else max(0, one.num_waiting - one.num_silent), one.network.p50_s,
+                    0 if one.num_waiting is None else max(0, one.num_waiting - one.num_silent), one.oldest_silent_s,
+                    one.network.p50_s,
                     one.price.prompt_usd_per_million, one.price.completion_usd_per_million, one.num_cached,
                     one.price.cached_prompt_usd_per_million or 0.0,
                 )
                 for one in candidates
             ],
             dtype=np.float64,
-        ).reshape(len(candidates), 9).T  # fmt: skip
-        ttft, itl = self._box.medians(rows, facts[:4], now)
-        ttft += facts[4]
-        knots = self._box.knots[rows]
+        ).reshape(len(candidates), 10).T  # fmt: skip
+        ttft, itl = self._box.medians(rows, facts[:5], now)
+        ttft += facts[5]
+        knots = self._box.scatter(rows, facts)
         failing = self._box.failures(rows, now)
         lengths = self.lengths.points(ask.route, num_max=ask.num_answer_max)
-        cost = (facts[0] * facts[5] + facts[7] * facts[8] + lengths.mean() * facts[6]) * 1e-6
+        cost = (facts[0] * facts[6] + facts[8] * facts[9] + lengths.mean() * facts[7]) * 1e-6
         p = 1.0 - failing
         p *= _within(ask, ttft, itl, knots, lengths)
         targets = tuple([one.target for one in candidates])
-        return Forecast(targets, p, ttft, itl, knots, lengths, failing, cost, ask.itl_s, ask.total_s)
+        empty = self._box.empty(rows, facts[0]) + facts[5]
+        trust = self._box.num_seen[rows] + self._box.trust[rows]
+        return Forecast(targets, p, ttft, itl, knots, lengths, failing, cost, empty, trust)
 
     def observe(self, outcome: Outcome) -> None:
         """Learn from what one attempt came to."""
@@ -171,7 +179,7 @@ class Outlook:
         now = self._now = max(self._now, outcome.ended_at)
         load = Load(
             max(0, outcome.num_prompt - outcome.num_cached), outcome.silent_prompt, outcome.in_flight,
-            outcome.num_others,
+            outcome.num_others, outcome.oldest_silent_s,
         )  # fmt: skip
         if outcome.kind in ("answered", *FAILED):
             self._box.saw_end(row, failed=outcome.kind in FAILED, now=now)
@@ -188,17 +196,18 @@ class Outlook:
         box, actual_s = self._box, outcome.first_at - outcome.sent_at
         ttft_s, itl_s = box.median(row, load, now)
         ttft_s += outcome.network_s
-        self.ttft_coverage.observe((ttft_s * np.exp(box.knots[row, blackbox.TTFT])).tolist(), actual_s)
+        busy = int(box.is_busy(row, load))
+        self.ttft_coverage.observe((ttft_s * np.exp(box.knots[row, busy, blackbox.TTFT])).tolist(), actual_s)
         box.saw_ttft(row, load, network_s=outcome.network_s, actual_s=actual_s, now=now)
         if outcome.kind != "answered" or outcome.num_answer < 2:
             return
         total_s = outcome.ended_at - outcome.sent_at
         stated_s = ttft_s + itl_s * (outcome.num_answer - 1)
-        self.total_coverage.observe((stated_s * np.exp(box.knots[row, blackbox.TOTAL])).tolist(), total_s)
+        self.total_coverage.observe((stated_s * np.exp(box.knots[row, busy, blackbox.TOTAL])).tolist(), total_s)
         if outcome.num_answer >= 4:  # two tokens say how a network bunches, not how a model paces
             between_s = (outcome.ended_at - outcome.first_at) / (outcome.num_answer - 1)
             box.saw_itl(row, load, actual_s=between_s, now=now)
-        box.saw_total(row, stated_s=stated_s, actual_s=total_s)
+        box.saw_total(row, load, stated_s=stated_s, actual_s=total_s)
 
     def _row(self, one: Candidate) -> int:
         row = self._rows.get((one.place, one.model))

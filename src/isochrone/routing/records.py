@@ -63,6 +63,7 @@ class Candidate:
     num_seen     outcomes learned from; few means that times come from a prior
     num_silent, silent_prompt   those of our requests in flight there whose first token has not come, and the tokens
                  of their prompts that no cache holds: what a new prompt queues behind
+    oldest_silent_s  how long the oldest of them has waited
     """
 
     place: str
@@ -85,6 +86,7 @@ class Candidate:
     num_seen: int = 0
     num_silent: int = 0
     silent_prompt: int = 0
+    oldest_silent_s: float = 0.0
 
     @property
     def target(self) -> Target:
@@ -132,8 +134,8 @@ class Outcome:
 
     sent_at, first_at, ended_at  monotonic, seconds;  first_at: of the first semantic token, None if none came
     in_flight                    our own requests there when it was sent
-    silent_prompt, num_others, network_s  as the candidate's silent_prompt, its num_waiting beyond our num_silent, and
-                                 its network's p50 were then
+    silent_prompt, oldest_silent_s, num_others, network_s  as they were then: the candidate's, its num_waiting beyond
+                                 our num_silent, and its network's p50
     """
 
     target: Target
@@ -153,3 +155,4 @@ class Outcome:
     silent_prompt: int = 0
     num_others: int = 0
     network_s: float = 0.0
+    oldest_silent_s: float = 0.0

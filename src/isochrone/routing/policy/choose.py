@@ -1,10 +1,11 @@
 """The choice: the cheapest target that is likely enough to keep the budget.
 
-    rule out what cannot or may not -> of the rest, those with P(within budget) >= target -> the cheapest of them ->
-    among equals in cost the slowest that still makes it, so that scarce fast places stay free for tight budgets ->
-    among near ties two drawn at random, the one with less work ahead
+    rule out what cannot or may not -> of the rest, those with P(within budget) >= target -> the cheapest of them,
+    a missed budget counted as a cost -> among equals in cost the one that is made slowest, so that fast places stay
+    free for tight budgets -> among near ties two drawn at random, the one with less work ahead
 
-If none is likely enough, the likeliest; `strict` callers get a refusal instead.
+If none is likely enough, the likeliest; `strict` callers get a refusal instead.  What is expected to be cached is
+cheaper already (`Forecast.cost_usd`), so leaving a warm prompt costs what it costs.
 """
 
 from __future__ import annotations
@@ -17,12 +18,14 @@ from isochrone.routing.records import Ask, Candidate, Decision, Quantiles, Row
 from .rules import ruled_out
 from .settings import DEFAULT, PolicySettings
 
+Draw = Callable[[], float]
+
 
 def choose(
     ask: Ask,
     candidates: Sequence[Candidate],
     forecast: Forecast,
-    draw: Callable[[], float],
+    draw: Draw,
     settings: PolicySettings = DEFAULT,
 ) -> Decision:
     """Pick a target for a request.  Changes nothing and reads no clock.
@@ -30,49 +33,132 @@ def choose(
     forecast  of these very candidates, in this order
     draw      a number between 0 and 1, evenly distributed, at each call: for ties and exploration
     """
-    verdicts = [ruled_out(ask, one) for one in candidates]
-    p, cost = forecast.p.tolist(), forecast.cost_usd.tolist()
+    p, cost, trust = forecast.p.tolist(), forecast.cost_usd.tolist(), forecast.trust.tolist()
+    verdicts = [ruled_out(ask, one, settings.geography) for one in candidates]
     if ask.cost_usd is not None:
-        verdicts = [
-            why if why is not None or usd <= ask.cost_usd else f"costs {usd:.2g} usd"
-            for why, usd in zip(verdicts, cost, strict=True)
-        ]
+        for i, usd in enumerate(cost):
+            if verdicts[i] is None and usd > ask.cost_usd:
+                verdicts[i] = f"costs {usd:.2g} usd"
     able = [i for i, why in enumerate(verdicts) if why is None]
-    likely = [i for i in able if p[i] >= settings.target_p]
+    likely = []
+    for i in able:
+        if p[i] < settings.target_p:
+            verdicts[i] = f"unlikely: {p[i]:.2f}"
+        elif trust[i] < settings.num_known and candidates[i].num_in_flight > trust[i]:
+            verdicts[i] = "too little known for more at once"
+        else:
+            likely.append(i)
+    weights = _weights(able, p, cost, settings)
+    rest = sorted((i for i in able if verdicts[i] is not None), key=lambda i: (-p[i], weights[i]))
+    order, propensity, is_exploring = rest, 1.0, False
     if likely:
-        order = sorted(likely, key=lambda i: (cost[i], -p[i]))
-        order += sorted((i for i in able if p[i] < settings.target_p), key=lambda i: -p[i])
-    else:
-        order = sorted(able, key=lambda i: (-p[i], cost[i]))
-    if not likely and ask.strict:
+        likely, propensity = _ranked(likely, candidates, forecast, weights, draw, settings)
+        order = likely + rest
+        if settings.explore_share and _is_rich(ask, forecast, likely[0], settings):
+            order, propensity, is_exploring = _explored(order, propensity, draw, settings)
+    elif ask.strict:
         order = []
-    return _decision(candidates, forecast, verdicts, order, p, cost, settings, is_strict=ask.strict)
+    elif rest and p[rest[0]] < settings.hopeless_p:
+        order = sorted(rest, key=lambda i: (weights[i], candidates[i].num_silent))
+    return Decision(
+        forecast.targets[order[0]] if order else None,
+        tuple([forecast.targets[i] for i in order]),
+        _rows(candidates, forecast, verdicts, order, p, weights),
+        propensity,
+        is_exploring,
+    )
 
 
-def _decision(
+def _weights(able: Sequence[int], p: Sequence[float], cost: Sequence[float], settings: PolicySettings) -> list[float]:
+    """Expected cost, a missed budget included, as a share of the dearest answer; 0 for who is ruled out."""
+    dearest = max((cost[i] for i in able), default=0.0)
+    weights = [0.0] * len(p)
+    for i in able:
+        weights[i] = (cost[i] / dearest if dearest > 0.0 else 0.0) + settings.late_share * (1.0 - p[i])
+    return weights
+
+
+def _ranked(
+    likely: list[int],
     candidates: Sequence[Candidate],
     forecast: Forecast,
-    verdicts: list[str | None],
-    order: list[int],
-    p: list[float],
-    cost: list[float],
+    weights: Sequence[float],
+    draw: Draw,
     settings: PolicySettings,
-    *,
-    is_strict: bool,
-) -> Decision:
-    chosen = order[0] if order else None
+) -> tuple[list[int], float]:
+    """Those that are likely enough, best first; and the probability with which the first came to stand there."""
+    likely.sort(key=lambda i: weights[i])
+    least = weights[likely[0]] + settings.near
+    equals = [i for i in likely if weights[i] <= least]
+    if len(equals) == 1:
+        return likely, 1.0
+    empty = forecast.empty_s.tolist()
+    slowest = max(empty[i] for i in equals) / (1.0 + settings.alike)
+    ties = [i for i in equals if empty[i] >= slowest]
+    chosen, propensity = _one_of_two(ties, candidates, draw)
+    return [chosen, *(i for i in likely if i != chosen)], propensity
+
+
+def _one_of_two(ties: list[int], candidates: Sequence[Candidate], draw: Draw) -> tuple[int, float]:
+    """Of two drawn at random the one with less work ahead: many gateways that think alike do not all go one way."""
+    if len(ties) == 1:
+        return ties[0], 1.0
+    ties.sort(key=lambda i: (candidates[i].silent_prompt, candidates[i].num_in_flight, i))
+    n = len(ties)
+    first = min(int(draw() * n), n - 1)
+    second = min(int(draw() * (n - 1)), n - 2)
+    second += second >= first
+    rank = min(first, second)
+    return ties[rank], 2.0 * (n - 1 - rank) / (n * (n - 1))
+
+
+def _is_rich(ask: Ask, forecast: Forecast, i: int, settings: PolicySettings) -> bool:
+    """Whether the budget is several times what the chosen target takes nearly always."""
+    if ask.ttft_s is None and ask.total_s is None:
+        return False
+    return (ask.ttft_s is None or ask.ttft_s > settings.slack * forecast.first_by_s(i, 0.99)) and (
+        ask.total_s is None or ask.total_s > settings.slack * forecast.total_by_s(i, 0.99)
+    )
+
+
+def _explored(
+    order: list[int], propensity: float, draw: Draw, settings: PolicySettings
+) -> tuple[list[int], float, bool]:
+    """Now and then any of those that can answer, drawn evenly."""
+    even = settings.explore_share / len(order)
+    if draw() >= settings.explore_share:
+        return order, propensity * (1.0 - settings.explore_share) + even, False
+    drawn = order[min(int(draw() * len(order)), len(order) - 1)]
+    here = propensity * (1.0 - settings.explore_share) if drawn == order[0] else 0.0
+    return [drawn, *(i for i in order if i != drawn)], here + even, True
+
+
+def _rows(
+    candidates: Sequence[Candidate],
+    forecast: Forecast,
+    verdicts: Sequence[str | None],
+    order: Sequence[int],
+    p: Sequence[float],
+    weights: Sequence[float],
+) -> tuple[Row, ...]:
+    """Why each won or lost."""
+    chosen, cost = order[0] if order else -1, forecast.cost_usd.tolist()
+    ttfts, totals, can = forecast.ttfts(), forecast.totals(), set(order)
     rows = []
-    for i, (one, ttft, total) in enumerate(zip(candidates, forecast.ttfts(), forecast.totals(), strict=True)):
+    for i, one in enumerate(candidates):
         why = verdicts[i]
-        if why is not None:
+        if i not in can and why is not None and not why.startswith("unlikely"):
             rows.append(Row(one.place, one.model, why, cost_usd=cost[i]))
             continue
         if i == chosen:
-            why = "chosen"
-        elif p[i] < settings.target_p:
-            why = f"unlikely: {p[i]:.2f}"
-        else:
-            why = "dearer" if chosen is not None and cost[i] > cost[chosen] else "equal, and kept free"
-        rows.append(Row(one.place, one.model, why, Quantiles(*ttft), Quantiles(*total), p[i], cost[i]))
-    targets = forecast.targets
-    return Decision(None if chosen is None else targets[chosen], tuple(targets[i] for i in order), tuple(rows))
+            why = "chosen" if why is None else f"chosen, though {why}"
+        elif why is None:
+            why = _lost(i, chosen, cost, weights)
+        rows.append(Row(one.place, one.model, why, Quantiles(*ttfts[i]), Quantiles(*totals[i]), p[i], cost[i]))
+    return tuple(rows)
+
+
+def _lost(i: int, chosen: int, cost: Sequence[float], weights: Sequence[float]) -> str:
+    if cost[i] > cost[chosen]:
+        return "dearer"
+    return "less sure" if weights[i] > weights[chosen] else "equal, and kept free"

@@ -1,11 +1,12 @@
-"""What rules a candidate out before anything is predicted: each reason in a few words, for the table of rows."""
+"""What rules a candidate out before anything is weighed: each reason in a few words, for the table of rows."""
 
 from __future__ import annotations
 
+from isochrone.routing.geography import Geography
 from isochrone.routing.records import Ask, Candidate
 
 
-def ruled_out(ask: Ask, one: Candidate) -> str | None:
+def ruled_out(ask: Ask, one: Candidate, geography: Geography) -> str | None:
     """Why this candidate cannot or may not answer; None when it can."""
     if not one.is_open:
         return "breaker open"
@@ -14,19 +15,11 @@ def ruled_out(ask: Ask, one: Candidate) -> str | None:
     if ask.needs and not ask.needs <= one.abilities:
         return f"cannot do {', '.join(sorted(ask.needs - one.abilities))}"
     if one.context is not None and ask.num_prompt + 1 > one.context:
-        return f"context {one.context} is too short"
+        return f"context of {one.context} is too short"
     if ask.scope != "any":
-        reason = _outside(ask.scope, one)
-        if reason is not None:
+        reason = geography.why_not(ask.scope, one.location, one.regions)
+        if reason:
             return reason
     if ask.quality is not None and (one.quality is None or one.quality < ask.quality):
         return "quality unknown" if one.quality is None else f"quality {one.quality:g} is below {ask.quality:g}"
-    return None
-
-
-def _outside(scope: str, one: Candidate) -> str | None:
-    if scope == "local":
-        return None if one.location == "local" else "outside scope local"
-    if scope == "site":
-        return None if one.location in ("local", "site") else "outside scope site"
     return None

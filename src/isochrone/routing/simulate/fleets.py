@@ -125,7 +125,7 @@ def _own(name: str, group: str, rtt_s: float, node: NodeSpec, price: Price) -> P
     """A machine of ours is profiled when it starts, roughly: its prior is what it says of itself, a quarter off."""
     prior = Prior(
         start_s=node.start_s, prompt_s=1.25 / node.prompt_per_s, request_s=0.01, itl_s=1.2 * node.itl_s,
-        itl_request_s=node.itl_s * node.slope, spread=0.4,
+        itl_request_s=node.itl_s * node.slope, spread=0.4, slots=node.slots,
     )  # fmt: skip
     return PlaceSpec(name, group, rtt_s, node, price, prior)
 

@@ -68,7 +68,7 @@ class Oracle:
             else:
                 harms.append((harm, first_s, place))
         if kept:
-            cost, _, best = min(kept, key=lambda entry: entry[:2])
+            _, _, best = min(kept, key=lambda entry: entry[:2])
             self._promise(best, flight, now)
         else:
             best = min(harms, key=lambda entry: entry[:2])[2]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from isochrone.places.place import Price
-from isochrone.predict.blackbox import Prior
+from isochrone.predict.blackbox import CAUTIOUS, Prior
 from isochrone.routing.records import FREE, Candidate, Quantiles
 
 from .cloud import Cloud, CloudSpec
@@ -33,7 +33,7 @@ class PlaceSpec:
     rtt_s: float
     kind: NodeSpec | CloudSpec
     price: Price = FREE
-    prior: Prior = Prior()
+    prior: Prior = CAUTIOUS
 
 
 @dataclass(slots=True)
@@ -52,6 +52,7 @@ class Attempt:
     in_flight_prompt: int
     silent_prompt: int
     num_others: int
+    oldest_silent_s: float
     first_at: float = math.inf
     itl_s: float = 0.0
     is_over: bool = False
@@ -119,6 +120,13 @@ class SimulatedPlace:
     def is_down(self, at: float) -> bool:
         return self.down[0] <= at < self.down[1]
 
+    def oldest_silent_s(self, now: float) -> float:
+        """How long the oldest request without a first token has waited."""
+        for attempt in self.active.values():  # in the order of sending
+            if math.isinf(attempt.first_at):
+                return now - attempt.sent_at
+        return 0.0
+
     def round_trip_s(self, request: int, attempt: int) -> float:
         return self.spec.rtt_s * math.exp(JITTER * self.luck.normal(request, attempt, self.index, 2))
 
@@ -149,4 +157,5 @@ class SimulatedPlace:
             is_open=now >= self.breaker.open_until,
             headroom=1.0 if self.cloud is None else self.cloud.headroom(now),
             num_seen=num_seen, num_silent=self.num_silent, silent_prompt=self.silent_prompt,
+            oldest_silent_s=self.oldest_silent_s(now),
         )  # fmt: skip

@@ -169,9 +169,8 @@ class World:
         second = max(others, key=lambda i: forecast.p_first_by(i, ttft_s * 0.5))
         after_s = hedge_at_s(forecast, first, second, ttft_s=ttft_s, margin=EXECUTION.hedge_margin)
         if after_s is not None:
-            self.clock.at(
-                self.clock.now + after_s, self._later(self._hedge, flight, forecast.targets[second][0], flight.num_attempts)
-            )
+            name = forecast.targets[second][0]
+            self.clock.at(self.clock.now + after_s, self._later(self._hedge, flight, name, flight.num_attempts))
 
     def _hedge(self, flight: Flight, name: str, num_attempts: int) -> None:
         """The timer of a hedge has run out: send, if there is still silence and an allowance."""
@@ -190,7 +189,7 @@ class World:
         attempt = Attempt(
             len(self._attempts), flight.index, flight.num_attempts, place, now, one.num_prompt + flight.said,
             max(1, one.num_answer - flight.said), max(0, believed), place.num_in_flight, place.in_flight_prompt,
-            place.silent_prompt, others,
+            place.silent_prompt, others, place.oldest_silent_s(now),
         )  # fmt: skip
         self._attempts[attempt.id] = attempt
         flight.num_attempts += 1
@@ -316,7 +315,7 @@ class World:
                 (place.spec.name, MODEL), kind, attempt.sent_at, now, attempt.num_prompt, attempt.num_cached, num_said,
                 attempt.first_at if math.isfinite(attempt.first_at) else None, attempt.in_flight,
                 attempt.in_flight_prompt, flight.arrival.kind, cost_usd=cost_usd, silent_prompt=attempt.silent_prompt,
-                num_others=attempt.num_others, network_s=place.spec.rtt_s,
+                num_others=attempt.num_others, network_s=place.spec.rtt_s, oldest_silent_s=attempt.oldest_silent_s,
             )  # fmt: skip
         )
 
