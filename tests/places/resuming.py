@@ -17,7 +17,7 @@ from tests.gateway.saying import SayingEngine
 
 
 class ResumingEngine(SayingEngine):
-    """`texts[0]` is the answer.  Its scores tell the position, so that a wrong one is seen.  Ends as max_tokens says."""
+    """`texts[0]` is the answer.  A score tells its position, so that a wrong one is seen."""
 
     def __init__(self, directory: Path, text: str) -> None:
         super().__init__(directory)

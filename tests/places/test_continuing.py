@@ -190,7 +190,7 @@ async def test_models_are_the_same_where_weights_plan_and_cache_are() -> None:
         assert first.status().models[0].same_as == ""
         first._model_hash = second._model_hash = lambda: "f" * 64
         assert await first.identify() == await second.identify() == first.status().models[0].same_as != ""
-        second._same_as, second._model_hash = "", lambda: "0" * 64
+        second._identifying, second._model_hash = None, lambda: "0" * 64
         assert await second.identify() != await first.identify()
 
 

@@ -12,10 +12,12 @@ import msgspec
 
 from isochrone.errors import IsochroneError, NotFound, Overloaded, Unreachable
 from isochrone.ledger import Key, Ledger
+from isochrone.places.isochrone_wire import COMPLETE_PATH, STATUS_PATH
 from isochrone.places.place import Load, Model, Place
 
 from . import (
     anthropic_messages,
+    node,
     ollama,
     openai_chat,
     openai_completions,
@@ -57,6 +59,8 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/api/show": {"POST": ollama.show},
     "/api/ps": {"GET": ollama.ps},
     "/api/version": {"GET": ollama.version},
+    COMPLETE_PATH: {"POST": node.complete},
+    STATUS_PATH: {"GET": node.status},
     "/tokenize": {"POST": tokens.tokenize},
     "/detokenize": {"POST": tokens.detokenize},
     "/health": {"GET": operations.health},
@@ -72,7 +76,9 @@ RESPONSE_ROUTES: dict[str, dict[str, Handler]] = {
     "/v1/responses/{id}/cancel": {"POST": openai_responses_stored.cancel},
     "/v1/responses/{id}/input_items": {"GET": openai_responses_stored.input_items},
 }
-DIALECTS: dict[str, Dialect] = {"/v1/messages": anthropic_messages.DIALECT, "/api/": ollama.DIALECT}
+DIALECTS: dict[str, Dialect] = {
+    "/v1/messages": anthropic_messages.DIALECT, "/api/": ollama.DIALECT, "/v1/node/": node.DIALECT,
+}  # fmt: skip
 """Beginning of a path -> how errors are said there; OpenAI's way elsewhere.  One line for each face."""
 
 

@@ -21,6 +21,9 @@ from .limits import Limits
 from .rates import Rates
 from .trace import CURRENT
 
+TENANT_MARK = "/"
+"""Between a key's tenant and one that the gateway behind that key names: prefixes are the latter's, limits the key's."""
+
 
 class Guard:
     """Fulfils `Place`, in front of one."""
@@ -48,6 +51,12 @@ class Guard:
     def status(self) -> Status:
         return self._place.status()
 
+    def identify(self) -> None:
+        """Make the place find out which models elsewhere are the same as its own, where it can; `status` says it."""
+        find_out = getattr(self._place, "identify", None)
+        if find_out is not None:
+            find_out()
+
     async def tokenize(self, prompt: Prompt) -> list[int]:
         return await self._place.tokenize(prompt)
 
@@ -66,7 +75,7 @@ class Guard:
             trace.begin(request, deadline)
             if trace.with_receipts and not request.with_receipt:
                 request = msgspec.structs.replace(request, with_receipt=True)
-        with self.reserving(request.tenant, cost) as used:
+        with self.reserving(request.tenant.partition(TENANT_MARK)[0], cost) as used:
             async with aclosing(self._place.complete(request, deadline)) as events:
                 async for event in events:
                     used.num_tokens += event.num_tokens

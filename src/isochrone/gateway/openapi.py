@@ -90,6 +90,8 @@ OPERATIONS = (
     Operation("/api/show", "POST", "A model, as Ollama shows it", ollama_fields.ShowFields),
     Operation("/api/ps", "GET", "The models in memory, as Ollama lists them"),
     Operation("/api/version", "GET", "The version, as Ollama says it"),
+    Operation("/v1/node/complete", "POST", "Answer another gateway's request", gives=LINES),
+    Operation("/v1/node/status", "GET", "What another gateway wants to know of this one"),
     Operation("/tokenize", "POST", "A text to tokens", tokens.TokenizeFields),
     Operation("/detokenize", "POST", "Tokens to a text", tokens.DetokenizeFields),
     Operation("/health", "GET", "Whether this process lives"),
@@ -119,6 +121,13 @@ ERRORS: dict[str, Schema] = {
                 "properties": {"type": {"type": "string"}, "message": {"type": "string"}},
             },
         },
+    },
+    "NodeError": {
+        "type": "object", "required": ["fault"],
+        "properties": {"fault": {
+            "type": "object", "required": ["code", "message", "fix"],
+            "properties": {"code": {"type": "string"}, "message": {"type": "string"}, "fix": {"type": "string"}},
+        }},
     },
     "OllamaError": {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}},
 }  # fmt: skip
@@ -182,6 +191,8 @@ def _described(operation: Operation) -> Schema:
 def _error_of(path: str) -> str:
     if path.startswith("/v1/messages"):
         return "AnthropicError"
+    if path.startswith("/v1/node/"):
+        return "NodeError"
     return "OllamaError" if path.startswith("/api/") else "Error"
 
 

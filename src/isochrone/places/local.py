@@ -85,6 +85,7 @@ class Local:
         self._reader: Reader | None = None
         self._info: records.EngineInfo | None = None
         self._same_as = ""
+        self._identifying: asyncio.Task[str] | None = None
         self._settled = asyncio.Event()
         self._error: IsochroneError | None = None
         self._aside = ThreadPoolExecutor(1, "isochrone-text")
@@ -144,11 +145,16 @@ class Local:
         pace = Pace(*stats.pace) if stats.pace else None
         return Status("ready" if self._engine.is_up else "restarting", models, load, pace=pace)
 
-    async def identify(self) -> str:
-        """Read the model's files once, so that `status` can say which models elsewhere are the same (`same_as`)."""
+    def identify(self) -> asyncio.Task[str]:
+        """Read the model's files once, in the background: then `status` says which models elsewhere are the same."""
+        if self._identifying is None:
+            self._identifying = asyncio.create_task(self._identify(), name="identify-model")
+        return self._identifying
+
+    async def _identify(self) -> str:
         _, info = await self._loaded(None)
-        if not self._same_as and (model_hash := await self._run_aside(self._model_hash)):
-            self._same_as = same_as(model_hash, info)
+        model_hash = await asyncio.to_thread(self._model_hash)
+        self._same_as = same_as(model_hash, info) if model_hash else ""
         return self._same_as
 
     async def tokenize(self, prompt: Prompt) -> list[int]:
@@ -205,6 +211,9 @@ class Local:
                     return
 
     async def close(self) -> None:
+        if self._identifying is not None:
+            self._identifying.cancel()
+            await asyncio.gather(self._identifying, return_exceptions=True)
         await self._engine.close()
         self._aside.shutdown(wait=False, cancel_futures=True)
 
