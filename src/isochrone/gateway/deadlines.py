@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from difflib import get_close_matches
 from functools import reduce
 from typing import Any
@@ -107,7 +106,7 @@ def _from_milliseconds(headers: Mapping[bytes, bytes]) -> Iterator[Budget]:
                 f"{header.decode()} is {raw[:40].decode('latin-1')!r}, which is no time to answer in.",
                 fix=f"Send whole milliseconds from 1 to {TIME_S_MAX * 1000:.0f}.", param=header.decode(),
             )  # fmt: skip
-        yield replace(Budget(), **{name: int(raw) / 1000})
+        yield _timed(name, int(raw) / 1000)
 
 
 def _class(name: str, param: str) -> Budget:
@@ -125,7 +124,7 @@ def _part(name: str, value: str, param: str, policy: Policy) -> Budget:
         )  # fmt: skip
     match name:
         case "ttft" | "itl" | "total":
-            return replace(Budget(), **{TIMES[name]: _time(name, value, param)})
+            return _timed(TIMES[name], _time(name, value, param))
         case "cost":
             return Budget(cost_usd=_cost(value, param))
         case "quality":
@@ -133,6 +132,11 @@ def _part(name: str, value: str, param: str, policy: Policy) -> Budget:
         case "scope":
             return Budget(scope=_scope(value, param, policy))
     raise BadRequest(f"{name[:40]!r} is no part of a budget.{_nearest(name)}", fix=_EXAMPLE, param=param)
+
+
+def _timed(attribute: str, seconds: float) -> Budget:
+    part: dict[str, Any] = {attribute: seconds}
+    return Budget(**part)
 
 
 def _time(name: str, value: str, param: str) -> float:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from isochrone.errors import BadConfig
+
 from .place import Price
 
 
@@ -46,6 +47,7 @@ class PlaceSpec:
     price          of models that state none
     options        what the kind itself understands, such as `project` or `service_tier`
     line           of the fleet file, for messages;  0: not from a file
+    secret         the key itself, where no variable holds it: nodes that joined by a token
     """
 
     name: str
@@ -59,11 +61,12 @@ class PlaceSpec:
     price: Price | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     line: int = field(default=0, compare=False)
+    secret: str = field(default="", repr=False)
 
     def key(self, environ: Mapping[str, str] | None = None) -> str:
-        """The secret that `key_env` names; empty when it names none.  Raises BadConfig when it is not set."""
+        """The secret that `key_env` names; empty when there is none.  Raises BadConfig when it is not set."""
         if not self.key_env:
-            return ""
+            return self.secret
         secret = (os.environ if environ is None else environ).get(self.key_env, "")
         if not secret:
             raise BadConfig(

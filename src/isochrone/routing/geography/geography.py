@@ -88,7 +88,7 @@ class Geography:
         if name not in (LOCAL, SITE) and name not in AREAS and self._spot(name) is None:
             raise BadConfig(
                 f"{name[:60]!r} is no region of AWS, Google Cloud or Azure, and no point of the fleet file.",
-                fix=f"Name a region ({_nearest(name, self.names())}), or give the point its coordinates.",
+                fix=f"Name a region or site ({_nearest(name, [SITE, *self.names()])}), or give the point coordinates.",
             )
 
     def names(self) -> Iterator[str]:
