@@ -33,6 +33,7 @@ class FixedGuide:
     timeout_s: float = 30.0
     chances: Callable[[Target, float, float], float] = lambda target, within_s, silent_s: 1.0
     num_hedges: int = 0
+    num_closed: int = 0
     without_retry: set[str] = field(default_factory=set)
     busy: dict[Target, float] = field(default_factory=dict)
     began: list[Sent] = field(default_factory=list)
@@ -71,6 +72,12 @@ class FixedGuide:
 
     def sent(self, sent: Sent) -> None:
         self.began.append(sent)
+
+    def spoke(self, sent: Sent) -> None:
+        assert sent.first_at is not None
+
+    def closed(self) -> None:
+        self.num_closed += 1
 
     def ended(self, sent: Sent, error: IsochroneError | None) -> None:
         self.reported.append((sent, error))
@@ -140,6 +147,7 @@ async def answer(
 
 def expect_clean_books(places: Sequence[ScriptedPlace], guide: FixedGuide) -> None:
     """Every attempt was reported, and once."""
+    assert guide.num_closed == 1
     assert sorted(id(sent) for sent, _ in guide.reported) == sorted(id(sent) for sent in guide.began)
     assert all(sent.kind and sent.ended_at is not None for sent in guide.began)
     assert sum(len(place.requests) for place in places) <= len(guide.began)

@@ -22,7 +22,6 @@ from isochrone.places.place import Format, Price
 from isochrone.routing.execute import Settings
 from isochrone.testing.places import ScriptedPlace, Turn, scripted_error
 from isochrone.testing.virtual_loop import run
-
 from tests.routing.guiding import WORDS, Answer, FixedGuide, answer, request
 
 TEXT = "".join(WORDS)

@@ -20,7 +20,6 @@ from isochrone.places.place import Price, Request
 from isochrone.routing.execute import Settings
 from isochrone.testing.places import ScriptedPlace, Turn, scripted_error
 from isochrone.testing.virtual_loop import run
-
 from tests.routing.guiding import answer, request
 
 MANY = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -86,8 +85,9 @@ def chance(target: object, within_s: float, silent_s: float) -> float:
     st.integers(0, 2),
 )
 def test_every_request_ends_in_the_scripted_text_or_in_a_typed_error(
-    specs: list[dict], budget: Budget, is_dated: bool, max_tokens: int | None, hang_up_after: int | None, num_hedges: int
-) -> None:
+    specs: list[dict], budget: Budget, is_dated: bool, max_tokens: int | None, hang_up_after: int | None,
+    num_hedges: int,
+) -> None:  # fmt: skip
     places = [ScriptedPlace(f"p{number}", WORDS, **spec) for number, spec in enumerate(specs)]
     asked: Request = request(max_tokens=max_tokens, dated=is_dated and budget.total_s is not None)
     had, guide = run(

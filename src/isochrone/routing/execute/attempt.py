@@ -20,10 +20,10 @@ class Attempt(Generic[Item]):
 
     def __init__(
         self, sent: Sent, stream: AsyncGenerator[Item, None], exchange: Exchange[Item], clock: Callable[[], float],
-        timeout_at: float,
+        timeout_at: float, spoke: Callable[[Sent], None],
     ) -> None:  # fmt: skip
         self.sent, self.stream, self.timeout_at = sent, stream, timeout_at
-        self._exchange, self._clock = exchange, clock
+        self._exchange, self._clock, self._spoke = exchange, clock, spoke
         self.held: list[Item] = []
         self.task = asyncio.ensure_future(self._reach_words())
 
@@ -34,6 +34,7 @@ class Attempt(Generic[Item]):
                 self.held.append(item)
                 if count(item, tally):
                     self.sent.first_at = self.sent.last_at = self._clock()
+                    self._spoke(self.sent)
                     return
                 if len(self.held) >= NUM_HELD_MAX:
                     raise Unreachable(

@@ -162,7 +162,7 @@ class Contest(Generic[Item]):
         self.sent.append(sent)
         self._guide.sent(sent)
         stream = self._exchange.open(target, left, resume=self._is_resuming)
-        self._live.append(Attempt(sent, stream, self._exchange, self._clock, now + option.timeout_s))
+        self._live.append(Attempt(sent, stream, self._exchange, self._clock, now + option.timeout_s, self._guide.spoke))
         self._hedge_at, self._is_hedge_due = None, False
         if why != "hedge" and not self._is_resuming:
             within_s = self._guide.first_by_s(now)

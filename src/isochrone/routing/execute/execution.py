@@ -35,7 +35,7 @@ class Execution(Generic[Item]):
         self, exchange: Exchange[Item], deadline: Deadline, guide: Guide, settings: Settings,
         clock: Callable[[], float], *, is_dated: bool, strays: set[asyncio.Future[None]],
     ) -> None:  # fmt: skip
-        self._exchange, self._deadline = exchange, deadline
+        self._exchange, self._deadline, self._guide = exchange, deadline, guide
         self._settings, self._clock = settings, clock
         self._end_at = deadline.total_at + settings.grace_s if is_dated else INFINITE
         self.contest = Contest(
@@ -90,7 +90,10 @@ class Execution(Generic[Item]):
             if attempt is not None:
                 self.contest.end(attempt.sent, "answered" if exchange.is_over else "cancelled")
                 self.contest.leave(attempt)
-            await self.contest.close()
+            try:
+                await self.contest.close()
+            finally:
+                self._guide.closed()
 
     async def _go_on(
         self, attempt: Attempt[Item], failure: Exception | None

@@ -80,6 +80,14 @@ class Guide(Protocol):
         """This was sent now."""
         ...
 
+    def spoke(self, sent: Sent) -> None:
+        """Its first words have come."""
+        ...
+
     def ended(self, sent: Sent, error: IsochroneError | None) -> None:
         """It has ended, as `sent.kind` says: told exactly once."""
+        ...
+
+    def closed(self) -> None:
+        """Everything is over, and every attempt has ended."""
         ...

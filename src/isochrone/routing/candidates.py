@@ -1,0 +1,97 @@
+"""The fleet's targets for one request, as plain data: what the choice sees of places, traffic, breakers and caches."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from msgspec.structs import replace
+
+from isochrone.places.place import Ability, Model
+from isochrone.places.spec import ModelSpec
+
+from .breaker import Breakers
+from .members import Fleet, Member
+from .outlook import Outlook
+from .records import Candidate, Row, Target
+from .traffic import Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Who could answer.
+
+    candidates  to be chosen from;  out: who cannot be, with the reason
+    found       who stands behind each target, those that are out included
+    """
+
+    candidates: list[Candidate]
+    out: list[Row]
+    found: dict[Target, tuple[Member, Model]]
+
+
+class Scout:
+    """Looks at the fleet."""
+
+    def __init__(self, fleet: Fleet, outlook: Outlook, breakers: Breakers, traffic: Traffic) -> None:
+        self._fleet, self._outlook = fleet, outlook
+        self._breakers, self._traffic = breakers, traffic
+        self._models: dict[Target, tuple[Model | None, ModelSpec, Model]] = {}
+
+    def look(self, name: str, now: float, cached: Mapping[Target, float], tried: Collection[Target] = ()) -> Field:
+        """Who could answer by that name of a model.  cached  tokens of the prompt that targets probably hold"""
+        ready: list[Candidate] = []
+        late: list[Candidate] = []
+        field = Field(ready, [], {})
+        for target in self._fleet.targets(name):
+            member = self._fleet.members[target[0]]
+            status = member.place.status()
+            model = self.model_at(member, target, status.models)
+            field.found[target] = member, model
+            if target in tried or status.state == "failed":
+                field.out.append(Row(*target, "asked already" if target in tried else "failed"))
+                continue
+            one = self._candidate(member, target, model, now, cached.get(target, 0.0))
+            (ready if status.state == "ready" else late).append(one)
+        if not ready:  # a place that is loading answers when it has loaded
+            ready.extend(late)
+        else:
+            field.out.extend(Row(one.place, one.model, "not ready") for one in late)
+        return field
+
+    def model_at(self, member: Member, target: Target, served: tuple[Model, ...]) -> Model:
+        """A model as the operator and its place describe it together."""
+        own = next((model for model in served if model.id == target[1]), None)
+        said = self._fleet.about(target)
+        known = self._models.get(target)
+        if known is None or known[0] is not own or known[1] is not said:
+            known = self._models[target] = own, said, _described(own or Model(target[1], None, 0), said)
+        return known[2]
+
+    def _candidate(self, member: Member, target: Target, model: Model, now: float, num_cached: float) -> Candidate:
+        place = member.place
+        load, count = place.status().load, self._traffic.at(target)
+        headroom = 1.0
+        if member.max_in_flight is not None:
+            headroom = max(0.0, 1.0 - self._traffic.at_place(target[0]) / member.max_in_flight)
+        is_open = self._breakers.is_open_for(target, now)
+        return Candidate(
+            target[0], target[1], place.location, self._fleet.about(target).regions, self._fleet.network(target[0]),
+            model.price or place.price, model.quality, frozenset(model.abilities), model.context,
+            num_in_flight=count.num_in_flight, in_flight_prompt=count.in_flight_prompt, num_silent=count.num_silent,
+            silent_prompt=count.silent_prompt, num_waiting=load.num_waiting, num_running=load.num_running,
+            num_cached=int(num_cached), is_open=is_open,
+            retry_at=0.0 if is_open else self._breakers.retry_at(target, now), headroom=headroom,
+            num_seen=self._outlook.num_seen(target),
+        )  # fmt: skip
+
+
+def _described(own: Model, said: ModelSpec) -> Model:
+    return replace(
+        own,
+        context=own.context if said.context is None else said.context,
+        price=said.price or own.price,
+        quality=own.quality if said.quality is None else said.quality,
+        abilities=own.abilities if said.abilities is None else cast(tuple[Ability, ...], said.abilities),
+    )
