@@ -20,6 +20,7 @@ import uvloop
 
 WORD = b'"content":" word"'
 SPACED = b'"content": " word"'
+KEY = "sk-bench-0123456789abcdef0123456789abcdef"
 PROMPT = "Say in one paragraph what an isochrone is, and why a product designer should care. " * 4
 
 
@@ -86,7 +87,7 @@ def request_of(port: int, model: str, *, usage: bool = False) -> bytes:
         body["stream_options"] = {"include_usage": True}
     data = json.dumps(body).encode()
     head = (
-        f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer sk-bench\r\n"
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {KEY}\r\n"
         f"Content-Type: application/json\r\nAccept: application/json\r\nUser-Agent: OpenAI/Python\r\n"
         f"Content-Length: {len(data)}\r\n\r\n"
     )

@@ -22,6 +22,9 @@ HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
 )
+LISTING = (
+    b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 27\r\n\r\n{"object":"list","data":[]}'
+)
 END = b"0\r\n\r\n"
 WHOLE = (
     b'{"id":"chatcmpl-mock","object":"chat.completion","created":1700000000,"model":"mock","choices":[{"index":0,'
@@ -77,7 +80,7 @@ class Upstream(asyncio.Protocol):
     def _answer(self, body: bytes) -> None:
         found = MODEL.search(body)
         if found is None:
-            self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")
+            self._transport.write(LISTING)
             return
         first_s, gap_s, num_words = int(found[2]) / 1000, int(found[3]) / 1000, int(found[4])
         if b'"stream":true' not in body.replace(b" ", b""):
@@ -104,6 +107,7 @@ class Upstream(asyncio.Protocol):
 
 async def main(port: int) -> None:
     server = await asyncio.get_running_loop().create_server(Upstream, "127.0.0.1", port)
+    print("listening", flush=True)
     await server.serve_forever()
 
 

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -58,13 +59,16 @@ def llama_server(peers: Peers, model: Path, threads: int) -> ServerKind:
 class Server:
     """A running server.  Use as a context: it is killed at the end, children included."""
 
-    def __init__(self, kind: ServerKind, log: Path) -> None:
+    def __init__(self, kind: ServerKind, log: Path, *, first: Callable[[], None] | None = None) -> None:
+        """first  done in the new process before the server begins"""
         self.kind = kind
         self.port = free_port()
         command = [word.format(port=self.port) for word in kind.command]
         environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
         with log.open("wb") as file:
-            self._process = subprocess.Popen(command, stdout=file, stderr=file, cwd=ROOT, env=environment)
+            self._process = subprocess.Popen(
+                command, stdout=file, stderr=file, cwd=ROOT, env=environment, preexec_fn=first
+            )
         self._log = log
 
     def __enter__(self) -> Server:
@@ -77,12 +81,12 @@ class Server:
             process.kill()
         self._process.wait()
 
-    async def wait_until_ready(self) -> None:
-        """Until /health says 200; raises RuntimeError with the log's end when the server gives up."""
+    async def wait_until_ready(self, path: str = "/health") -> None:
+        """Until that path says 200; raises RuntimeError with the log's end when the server gives up."""
         until = time.monotonic() + START_S_MAX
         while time.monotonic() < until and self._process.poll() is None:
             try:
-                if (await get(HOST, self.port, "/health"))[0] == 200:
+                if (await get(HOST, self.port, path))[0] == 200:
                     return
             except (OSError, TimeoutError, asyncio.IncompleteReadError):
                 pass  # not listening yet: asked again until the time is up
@@ -102,6 +106,10 @@ class Server:
     def memory_bytes(self) -> int:
         """PSS of all its processes."""
         return sum(process.memory_full_info().pss for process in self._tree())
+
+    def cpu_s(self) -> float:
+        """Processor time of all its processes so far."""
+        return sum(sum(process.cpu_times()[:2]) for process in self._tree())
 
     def resident_bytes(self) -> int:
         """Resident memory of all its processes, cheap enough to look at often."""

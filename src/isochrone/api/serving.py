@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,15 @@ LOAD = "isochrone.api.loading:load_to_serve"
 TOKENS = "isochrone.api.loading:load_tokens"
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A model of this machine, ready to be started.  name  what callers call it"""
+
+    name: str
+    place: Local
+    predictor: FactsForesight | None
+
+
 def serve_model(
     model: str, settings: Settings, *, name: str | None = None, on_listening: Callable[[str], None] = print,
     on_licence: Callable[[str], None] = lambda licence: None, limits: EngineLimits | None = None,
@@ -55,8 +65,26 @@ def serve_model(
     limits        of the engine, for measurements; where spilled blocks go is in the settings
     Raises NotFound, BadModel, BadConfig, MissingExtra, OutOfMemory, Unsupported.
     """
+    served = served_model(model, settings, name=name, on_licence=on_licence, limits=limits)
+    serving = Serving(
+        host=settings.host, port=settings.port, api_key=settings.api_key, drain_s=settings.drain_s,
+        log_level=settings.log_level, ledger_path=paths.ledger_path(),
+    )  # fmt: skip
+    with ExitStack() as stack:
+
+        def listening(url: str) -> None:
+            stack.enter_context(recorded(served.name, url, time.strftime("%Y-%m-%d %H:%M:%S")))
+            on_listening(url)
+
+        serve(served.place, serving, predictor=served.predictor, on_listening=listening)
+
+
+def served_model(
+    model: str, settings: Settings, *, name: str | None = None,
+    on_licence: Callable[[str], None] = lambda licence: None, limits: EngineLimits | None = None,
+) -> Served:  # fmt: skip
+    """The place that a model of this machine is.  Arguments and errors as of `serve_model`."""
     path = here.find(model) or _pulled(model, settings.offline)
-    served = name or served_name(model)
     arguments: dict[str, Any] = {**loading_of(path, settings)}
     predictor = _predictor(settings)
 
@@ -72,21 +100,12 @@ def serve_model(
         limits or EngineLimits(), spill_bytes=settings.kv_spill_bytes, spill_dir=str(paths.cache_dir() / "spill")
     )
     client = EngineClient(EngineSpec(load=LOAD, tokens=TOKENS, arguments=arguments, limits=limits))
+    served = name or served_name(model)
     place = Local(
         served, client, load_reader, created_at=int(path.stat().st_mtime),
         model_hash=cache(lambda: content_hash(path)),
     )  # fmt: skip
-    serving = Serving(
-        host=settings.host, port=settings.port, api_key=settings.api_key, drain_s=settings.drain_s,
-        log_level=settings.log_level, ledger_path=paths.ledger_path(),
-    )  # fmt: skip
-    with ExitStack() as stack:
-
-        def listening(url: str) -> None:
-            stack.enter_context(recorded(served, url, time.strftime("%Y-%m-%d %H:%M:%S")))
-            on_listening(url)
-
-        serve(place, serving, predictor=predictor, on_listening=listening)
+    return Served(served, place, predictor)
 
 
 def details_of(facts: Facts, path: Path) -> Details:

@@ -79,9 +79,12 @@ def verb(
     return decorate
 
 
-def model_argument(function: Callable[..., None]) -> Callable[..., None]:
+def model_argument(
+    function: Callable[..., None] | None = None, *, required: bool = True
+) -> Callable[..., Any]:
     """The argument MODEL: a short name, a path or a hub id; the shell completes models that are here."""
-    return click.argument("model", shell_complete=_models_here)(function)
+    decorate = click.argument("model", required=required, shell_complete=_models_here)
+    return decorate if function is None else decorate(function)
 
 
 def answer_options(function: Callable[..., None]) -> Callable[..., None]:

@@ -24,7 +24,7 @@ def route_headers(route: Route, ttft_s: float | None, total_s: float | None) -> 
         (b"isochrone-predicted", {"ttft": route.predicted_ttft_s, "total": route.predicted_total_s}),
         (b"isochrone-actual", {"ttft": ttft_s, "total": total_s}),
     ):
-        known = [f"{key}={format_duration(seconds)}" for key, seconds in times.items() if seconds is not None]
+        known = [f"{key}={_time(seconds)}" for key, seconds in times.items() if seconds is not None]
         if known:
             headers.append((name, ", ".join(known).encode()))
     cost = route.cost_usd if total_s is not None else route.expected_usd
@@ -36,7 +36,7 @@ def route_headers(route: Route, ttft_s: float | None, total_s: float | None) -> 
 
 
 def _left(route: Route) -> bytes:
-    parts = [] if route.left_s is None else [f"total={format_duration(max(0.0, route.left_s))}"]
+    parts = [] if route.left_s is None else [f"total={_time(route.left_s)}"]
     parts += [] if route.left_usd is None else [f"cost={_usd(route.left_usd).decode()}"]
     return ", ".join(parts).encode()
 
@@ -47,9 +47,9 @@ def _run_headers(route: Route) -> Headers:
     if run is None:
         return []
     parts = [f"steps={run.num_steps}"]
-    parts += [] if run.total_s is None else [f"total={format_duration(max(0.0, run.total_s))}"]
+    parts += [] if run.total_s is None else [f"total={_time(run.total_s)}"]
     parts += [] if run.cost_usd is None else [f"cost={_usd(run.cost_usd).decode()}"]
-    parts += [] if run.steps_s is None else [f"expected={format_duration(max(0.0, run.steps_s))}"]
+    parts += [] if run.steps_s is None else [f"expected={_time(run.steps_s)}"]
     return [(b"isochrone-run", _ascii(run.id)), (b"isochrone-run-left", ", ".join(parts).encode())]
 
 
@@ -65,6 +65,11 @@ def route_fields(route: Route) -> dict[str, Any]:
     if route.is_exploring:
         fields["is_exploring"] = True
     return fields
+
+
+def _time(seconds: float) -> str:
+    """As a budget is written."""
+    return format_duration(max(0.0, seconds)).replace(" ", "")
 
 
 def _usd(amount: float) -> bytes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from isochrone.budget import SINGLE
 from isochrone.errors import IsochroneError, NotFound, Overloaded, Unreachable
 from isochrone.ledger import Key, Ledger
 from isochrone.places.isochrone_wire import COMPLETE_PATH, STATUS_PATH
@@ -40,10 +41,27 @@ from .rates import Rates
 from .trace import CURRENT, Trace
 
 if TYPE_CHECKING:
-    from .relaying import Relay
+    from .fleet_face import FleetFace
 
 log = Log("gateway")
 Handler: TypeAlias = "Callable[[Gateway, Call], Coroutine[Any, Any, None]]"
+
+
+def _of_fleet(name: str) -> Handler:
+    """A handler of a fleet's face, which a single model never loads."""
+
+    async def handle(gateway: Gateway, call: Call) -> None:
+        if gateway.fleet is None:
+            raise NotFound(
+                "This server has one model and chooses between nothing.",
+                fix="Serve a fleet: isochrone up --fleet FILE.",
+            )
+        from . import fleet_face
+
+        await getattr(fleet_face, name)(gateway, call)
+
+    return handle
+
 
 ROUTES: dict[str, dict[str, Handler]] = {
     "/v1/chat/completions": {"POST": openai_chat.answer},
@@ -61,6 +79,8 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/api/version": {"GET": ollama.version},
     COMPLETE_PATH: {"POST": node.complete},
     STATUS_PATH: {"GET": node.status},
+    "/v1/route": {"POST": _of_fleet("route")},
+    "/v1/places": {"GET": _of_fleet("places")},
     "/tokenize": {"POST": tokens.tokenize},
     "/detokenize": {"POST": tokens.detokenize},
     "/health": {"GET": operations.health},
@@ -89,17 +109,17 @@ class Gateway:
     access     who may ask
     ledger     where what happened is kept, and what is to be kept
     predictor  expected latency, logged and counted beside what happened
-    relay      answers chats in the place's own bytes, where places are chosen;  None: there is but one place
+    fleet      what there is beyond a single model's;  None: there is but one
     """
 
     def __init__(
         self, place: Place, access: Access, ledger: Ledger, *, limits: Limits | None = None,
-        predictor: Predictor | None = None, relay: Relay | None = None,
+        predictor: Predictor | None = None, fleet: FleetFace | None = None,
     ) -> None:  # fmt: skip
         self.limits = limits or Limits()
         self.rates = Rates()
         self.place = Guard(place, self.limits, self.rates)
-        self.access, self.ledger, self.predictor, self.relay = access, ledger, predictor, relay
+        self.access, self.ledger, self.predictor, self.fleet = access, ledger, predictor, fleet
         self.metrics = Metrics()
         self._in_flight: set[Call] = set()
         self.runs = Runs()
@@ -115,7 +135,8 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise RuntimeError(f"The gateway speaks HTTP, not {scope['type']}.")
-        call = Call(scope, receive, send, self.limits, dialect_of(scope["path"]))
+        policy = SINGLE if self.fleet is None else self.fleet.policy
+        call = Call(scope, receive, send, self.limits, dialect_of(scope["path"]), policy)
         route, methods = find_route(call.path)
         try:
             await self._answer(call, methods)
@@ -132,6 +153,9 @@ class Gateway:
 
     async def _answer(self, call: Call, methods: dict[str, Handler] | None) -> None:
         call.expect_sane_head()
+        if self.fleet is not None and call.path.startswith("/v1/fleet/"):
+            await self.fleet.announce(call)  # with a token of its own
+            return
         caller = self.access.caller(call.path, call.headers)
         call.tenant = caller.tenant
         with self._admitted(call, caller.key):
@@ -247,6 +271,8 @@ def find_route(path: str) -> tuple[str, dict[str, Handler] | None]:
     """(its name in the metrics, its handlers by method); `other` and None where there is nothing."""
     if path in ROUTES:
         return path, ROUTES[path]
+    if path.startswith("/v1/fleet/"):
+        return "/v1/fleet/{action}", None
     if path.startswith("/v1/models/") and len(path) > len("/v1/models/"):
         return MODEL_ROUTE, {"GET": operations.model}
     head, _, tail = path.removeprefix("/v1/responses/").partition("/")

@@ -22,7 +22,7 @@ from .rates import Rates
 from .trace import CURRENT
 
 TENANT_MARK = "/"
-"""Between a key's tenant and one that the gateway behind that key names: prefixes are the latter's, limits the key's."""
+"""Between a key's tenant and one that the gateway behind that key names: the latter's prefixes, the key's limits."""
 
 
 class Guard:

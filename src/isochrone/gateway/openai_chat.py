@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 async def answer(gateway: Gateway, call: Call) -> None:
     """Handle the route."""
-    if gateway.relay is not None:
-        return await gateway.relay.answer(gateway, call)
+    if gateway.fleet is not None:
+        return await gateway.fleet.relay.answer(gateway, call)
     fields: ChatFields = PARSER.parse(await call.body())
     gateway.expect_model(fields.model)
     deadline, dated = deadline_of(call, fields.budget)

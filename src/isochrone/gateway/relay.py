@@ -12,9 +12,9 @@ from collections.abc import AsyncGenerator
 import msgspec
 
 from isochrone.errors import DeadlineExceeded, IsochroneError, Unreachable
+from isochrone.places.openai_faults import fault_in_stream, fault_of
 
 from .relay_body import ChatBody
-from .relay_faults import fault_in_stream, fault_of
 from .relay_frames import Counts, Ending, Frames, Piece
 from .relay_wire import Connection, Headers, Lost, Pool, address_of, head_of
 
@@ -75,7 +75,7 @@ async def relay(
     linger_s, has_begun = 0.0, False
     try:
         if connection.status != 200:
-            raise fault_of(door.name, connection.status, connection.headers, await _all(connection))
+            raise fault_of(door.name, connection.status, _texts(connection), await _all(connection), time.time())
         async for piece in _frames(door, connection) if body.is_streamed else _whole(door, connection):
             has_begun = True
             linger_s = LINGER_S if piece.ending else 0.0
@@ -119,11 +119,11 @@ async def _frames(door: Door, connection: Connection) -> AsyncGenerator[Piece, N
         if piece is not None:
             yield piece
         if frames.error is not None:
-            raise fault_in_stream(door.name, frames.error)
+            raise fault_in_stream(door.name, frames.error, time.time())
     if piece := frames.close():
         yield piece
     if frames.error is not None:
-        raise fault_in_stream(door.name, frames.error)
+        raise fault_in_stream(door.name, frames.error, time.time())
     if not frames.is_whole:
         raise Unreachable(f"{door.name} ended its stream before the answer's end.", fix="Ask again.")
     yield Piece(b"", 0, True, frames.ending)
@@ -140,6 +140,10 @@ async def _whole(door: Door, connection: Connection) -> AsyncGenerator[Piece, No
     usage = None if whole.usage is None else whole.usage.usage()
     reason = next((choice.finish_reason for choice in whole.choices), None)
     yield Piece(data.rstrip(), 0, True, Ending(usage, finish_reason=reason))
+
+
+def _texts(connection: Connection) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in connection.headers.items()}
 
 
 async def _all(connection: Connection) -> bytes:

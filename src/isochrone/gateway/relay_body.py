@@ -13,12 +13,10 @@ import msgspec
 from msgspec import Raw, Struct
 
 from isochrone.errors import BadRequest
-from isochrone.places.place import Ability
+from isochrone.places.place import Chat, Format, Message, Request, Tool
 
 OWN = ("budget", "cache", "drafts")
 """Members that mean something here and nothing elsewhere."""
-BYTES_PER_TOKEN = 4
-FRAME_TOKENS = 4
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -26,15 +24,20 @@ class _Options(Struct):
     include_usage: bool | None = None
 
 
+class _Turn(Struct):
+    role: str = ""
+    content: Any = None
+
+
 class _ResponseFormat(Struct):
     type: str = "text"
 
 
 class _Head(Struct):
-    """The small members that matter; whatever else a body has is not read.  messages  counted, not read"""
+    """The members that matter to the choice; whatever else a body has is not read."""
 
     model: str
-    messages: list[Raw]
+    messages: list[_Turn]
     stream: bool | None = None
     stream_options: _Options | None = None
     n: int | None = None
@@ -51,15 +54,10 @@ _HEAD = msgspec.json.Decoder(_Head)
 
 
 class ChatBody:
-    """One body, taken apart.
-
-    num_prompt  tokens of the prompt, guessed from its bytes
-    needs       what a place must be able to do to answer it
-    prompt      the messages, as they were sent
-    """
+    """One body, taken apart."""
 
     def __init__(self, members: Mapping[str, Raw], head: _Head) -> None:
-        self._members = members
+        self._members, self._head = members, head
         self.model = head.model
         self.is_streamed = bool(head.stream)
         self.wants_usage = bool(head.stream_options and head.stream_options.include_usage)
@@ -67,10 +65,21 @@ class ChatBody:
         self.num_answer_max = head.max_completion_tokens or head.max_tokens
         self.num_messages = len(head.messages)
         self.budget = head.budget
-        self.prompt = bytes(members["messages"])
-        tools = members.get("tools", b"")
-        self.num_prompt = (len(self.prompt) + len(bytes(tools))) // BYTES_PER_TOKEN + FRAME_TOKENS
-        self.needs = _needs(head)
+
+    @property
+    def holds_form(self) -> bool:
+        """The answer must fit a schema or a grammar."""
+        return _format(self._head) is not None
+
+    def request(self, id: str, tenant: str, *, dated: bool, run: str = "") -> Request:
+        """What the choice of a place looks at: words and sizes.  Not what a place is asked."""
+        head = self._head
+        turns = tuple([Message(turn.role, _words(turn.content)) for turn in head.messages])
+        tools = (Tool("", bytes(self._members["tools"]).decode()),) if head.tools else ()
+        return Request(
+            id, self.model, tenant, Chat(turns, tools=tools), max_tokens=self.num_answer_max, n=self.num_answers,
+            num_top=0 if head.logprobs else None, dated=dated, format=_format(head), run=run,
+        )  # fmt: skip
 
     def forwarded(self, model: str) -> bytes:
         """The body for a place that calls the model so.  A stream is always asked for its usage."""
@@ -88,19 +97,22 @@ class ChatBody:
         return {**(options or {}), "include_usage": True}
 
 
-def _needs(head: _Head) -> frozenset[Ability]:
-    needs: set[Ability] = set()
-    if head.tools:
-        needs.add("tools")
+def _words(content: Any) -> str:
+    """The text of a turn, in either form that OpenAI's API gives it."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+
+
+def _format(head: _Head) -> Format | None:
+    """Which kind of form the answer must have; its source is for the place alone."""
     if head.response_format is not None and head.response_format.type == "json_schema":
-        needs.add("schema")
+        return Format("json_schema", "")
     if head.structured_outputs is not None and bytes(head.structured_outputs) != b"null":
-        needs.add("grammar")
-    if head.logprobs:
-        needs.add("logprobs")
-    if (head.n or 1) > 1:
-        needs.add("several")
-    return frozenset(needs)
+        return Format("regex", "")
+    return None
 
 
 def read_body(body: bytes) -> ChatBody:

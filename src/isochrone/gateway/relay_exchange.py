@@ -77,7 +77,7 @@ class RelayExchange:
     def can_resume(self, target: Target) -> bool:
         """By text alone: a relayed answer's tokens are not known."""
         place, model = self._find(target)
-        if place.continues == "no" or "prefill" not in model.abilities or "schema" in self._body.needs:
+        if place.continues == "no" or "prefill" not in model.abilities or self._body.holds_form:
             return False
         return self._body.is_streamed and self._body.num_answers == 1 and partial_of(self._said) is not None
 

@@ -27,6 +27,7 @@ from .logs import Log, set_up
 
 if TYPE_CHECKING:
     from .app import Gateway
+    from .fleet_face import FleetFace
     from .meter import Predictor
 
 log = Log("gateway")
@@ -77,7 +78,7 @@ def serve(
     try:
         access = Access(serving.host, serving.api_key, ledger.keys)
         listener = bind(serving.host, serving.port)
-        with listener, asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        with listener, asyncio.Runner(loop_factory=loop_factory()) as runner:
             runner.run(
                 serve_on(
                     listener, place, access, serving, ledger, predictor=predictor, on_listening=on_listening
@@ -116,7 +117,8 @@ def _bind_error(host: str, port: int, error: OSError) -> BadConfig:
     return BadConfig(f"{host}:{port} cannot be listened on: {error.strerror}.", fix="Use another --host or --port.")
 
 
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Of the fastest loop that is installed."""
     try:
         import uvloop
     except ImportError:
@@ -132,6 +134,7 @@ async def serve_on(
     ledger: Ledger,
     *,
     predictor: Predictor | None = None,
+    fleet: FleetFace | None = None,
     on_listening: Callable[[str], None] | None = None,
 ) -> None:
     """`serve`, on a socket and a loop that exist, with a ledger that is open."""
@@ -144,7 +147,7 @@ async def serve_on(
         with stopping.signals():
             if on_listening is not None:
                 on_listening(url_of(listener))
-            gateway, server = _server(place, access, serving, ledger, predictor)
+            gateway, server = _server(place, access, serving, ledger, predictor, fleet)
             stopping.attach(gateway, server, starting)
             log.info("gateway.listening", url=url_of(listener), needs_key=access.is_guarded)
             await server.serve(sockets=[listener])
@@ -184,7 +187,8 @@ async def watch_keys(keys: Keyring, every_s: float = KEYS_EVERY_S) -> None:
 
 
 def _server(
-    place: Place, access: Access, serving: Serving, ledger: Ledger, predictor: Predictor | None
+    place: Place, access: Access, serving: Serving, ledger: Ledger, predictor: Predictor | None,
+    fleet: FleetFace | None,
 ) -> tuple[Gateway, Any]:
     from uvicorn.config import Config
     from uvicorn.server import Server
@@ -192,7 +196,7 @@ def _server(
     from .app import Gateway
     from .protocol import protocol_class
 
-    gateway = Gateway(place, access, ledger, limits=serving.limits, predictor=predictor)
+    gateway = Gateway(place, access, ledger, limits=serving.limits, predictor=predictor, fleet=fleet)
 
     class SignalFreeServer(Server):
         """Signals are ours: a drain must go on answering `/health` and `/ready`."""

@@ -51,11 +51,7 @@ class Trace:
 
     def begin(self, request: Request, deadline: Deadline) -> None:
         """A request of this call goes to a place."""
-        self.begin_as(request.model, deadline, dated=request.dated)
-
-    def begin_as(self, model: str, deadline: Deadline, *, dated: bool) -> None:
-        """The same for a request that is passed on unread."""
-        self.model, self.deadline, self.dated = model, deadline, dated
+        self.model, self.deadline, self.dated = request.model, deadline, request.dated
 
     def push(self, event: Prompted | Delta, now: float) -> None:
         """What the place said."""
@@ -74,9 +70,9 @@ class Trace:
             self.last_at = now
             self.num_answer += num_tokens
 
-    def settle(self, usage: Usage | None, finish_reason: str | None) -> None:
+    def settle(self, usage: Usage | None, finish_reason: str | None, now: float) -> None:
         """An answer that was passed on unread has ended; what its place counted replaces what was counted here."""
-        self.finish_reason = finish_reason
+        self.finish_reason, self.last_at = finish_reason, now
         if usage is not None:
             self.num_prompt, self.num_cached, self.num_answer = usage.num_prompt, usage.num_cached, usage.num_answer
 

@@ -1,0 +1,130 @@
+"""What a gateway over a fleet answers beyond what one over a single model does.
+
+    POST /v1/route                          where a chat would go now, and why: nothing is sent
+    GET  /v1/places                         the places, their models and how they do
+    POST /v1/fleet/join|drain|leave         nodes that announce themselves, with the fleet's token
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
+
+from isochrone.budget import Policy
+from isochrone.errors import IsochroneError, NoPlace, NotFound
+from isochrone.places.place import Status
+from isochrone.routing.records import Ask, Decision
+from isochrone.routing.router import Router
+
+from .call import Call
+from .deadlines import deadline_of
+from .relay_body import expect_bounds, read_body
+from .relaying import Relay
+
+if TYPE_CHECKING:
+    from .app import Gateway
+
+FLEET_PATH = "/v1/fleet/"
+ROUTED = Policy(is_routed=True)
+
+
+class Announcing(Protocol):
+    """Where nodes announce themselves; `routing.fleet.Door` is one."""
+
+    async def handle(self, action: str, authorization: bytes, body: bytes) -> dict[str, object]: ...
+
+
+class FleetFace:
+    """router  chooses among the places;  relay: answers chats;  announcing: None, no node can join
+
+    policy  what the operator asks of every request now
+    """
+
+    def __init__(
+        self, router: Router, relay: Relay, *, announcing: Announcing | None = None,
+        policy: Callable[[], Policy] = lambda: ROUTED,
+    ) -> None:  # fmt: skip
+        self.router, self.relay, self.announcing, self._policy = router, relay, announcing, policy
+
+    @property
+    def policy(self) -> Policy:
+        return self._policy()
+
+    async def announce(self, call: Call) -> None:
+        """A node joins, drains or leaves.  Its token is checked where its body is read, not at the gate of callers."""
+        if self.announcing is None:
+            raise NotFound("No node can join this fleet.", fix="Give it a token: token_env under [gateway].")
+        if call.method != "POST":
+            raise NotFound("Nodes post to join, drain or leave.", fix="Use POST.")
+        action = call.path.removeprefix(FLEET_PATH)
+        said = await self.announcing.handle(action, call.headers.get(b"authorization", b""), await call.body())
+        await call.respond(msgspec.json.encode(said))
+
+
+async def route(gateway: Gateway, call: Call) -> None:
+    """The decision on a chat's body, with its table: 200 whether or not any place could answer."""
+    router = _router(gateway)
+    body = read_body(await call.body())
+    limits = gateway.limits
+    expect_bounds(body, num_messages_max=limits.num_messages, num_answers_max=limits.num_answers)
+    gateway.expect_model(body.model)
+    deadline, is_dated = deadline_of(call, body.budget)
+    request = body.request(call.id, call.tenant, dated=is_dated, run=call.run)
+    ask, decision = router.decide(request, deadline)
+    await call.respond(msgspec.json.encode(decision_fields(ask, decision)))
+
+
+async def places(gateway: Gateway, call: Call) -> None:
+    """Every place with its models."""
+    await call.respond(msgspec.json.encode({"object": "list", "data": place_rows(_router(gateway))}))
+
+
+def _router(gateway: Gateway) -> Router:
+    assert gateway.fleet is not None, "these handlers are reached through a fleet alone"
+    return gateway.fleet.router
+
+
+def decision_fields(ask: Ask, decision: Decision) -> dict[str, Any]:
+    """A decision as JSON: seconds, US dollars and probabilities."""
+    chosen = None if decision.chosen is None else {"place": decision.chosen[0], "model": decision.chosen[1]}
+    refusal: IsochroneError | None = None
+    if chosen is None:
+        refusal = NoPlace("No place can answer this as it is asked.", fix="See the verdicts.", retry_after_s=1.0)
+    asked = {name: value for name, value in msgspec.to_builtins(ask).items() if name != "tenant"}
+    return {
+        "object": "route",
+        "chosen": chosen,
+        "code": refusal.code if refusal else None,
+        "order": [{"place": place, "model": model} for place, model in decision.order],
+        "candidates": msgspec.to_builtins(decision.rows),
+        "propensity": decision.propensity,
+        "is_exploring": decision.is_exploring,
+        "policy": decision.policy,
+        "ask": asked | {"needs": sorted(ask.needs)},
+    }
+
+
+def place_rows(router: Router) -> list[dict[str, Any]]:
+    """The fleet's places as JSON."""
+    return [
+        {
+            "name": name, "location": member.place.location, "continues": member.place.continues,
+            "round_trip": msgspec.to_builtins(router.fleet.network(name)),
+        } | _status_fields(member.place.status())
+        for name, member in router.fleet.members.items()
+    ]  # fmt: skip
+
+
+def _status_fields(status: Status) -> dict[str, Any]:
+    load = status.load
+    models = [
+        {"id": model.id, "context": model.context, "abilities": list(model.abilities), "quality": model.quality,
+         "price": msgspec.to_builtins(model.price)}
+        for model in status.models
+    ]  # fmt: skip
+    return {
+        "state": status.state, "why": status.why, "num_waiting": load.num_waiting, "num_running": load.num_running,
+        "models": models,
+    }  # fmt: skip
