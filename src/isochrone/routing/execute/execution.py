@@ -76,10 +76,11 @@ class Execution(Generic[Item]):
                     if taken is not None:
                         yield taken
                 watch.close()
+                attempt = None  # its stream has ended, one way or another, and is closed by that
                 if exchange.is_over:
                     self.contest.end(sent, "answered")
                     return
-                attempt, ending = await self._go_on(attempt, failure)
+                attempt, ending = await self._go_on(sent, failure)
                 for item in ending:
                     yield item
                 if attempt is None:
@@ -96,19 +97,17 @@ class Execution(Generic[Item]):
                 self._guide.closed()
 
     async def _go_on(
-        self, attempt: Attempt[Item], failure: Exception | None
+        self, sent: Sent, failure: Exception | None
     ) -> tuple[Attempt[Item] | None, list[Item]]:
         """(who goes on, nothing), or (None, the ending).  Raises BrokenOff, and what no other place would answer."""
-        sent = attempt.sent
         if self._is_late:
-            return None, self._cut(attempt)
+            return None, self._cut(sent)
         if isinstance(failure, Silence):
             error: IsochroneError = silent(sent.target, self._clock() - sent.last_at)
             self.contest.end(sent, "stalled", error)
         else:
             error = broken_off(sent.target) if failure is None else typed(failure, sent.target)
             self.contest.end(sent, "failed", error)
-        self.contest.leave(attempt)
         if blame(error) == "request":
             raise error
         try:
@@ -119,12 +118,10 @@ class Execution(Generic[Item]):
                 return None, ending
             raise self._broken_off(error) from last
 
-    def _cut(self, attempt: Attempt[Item]) -> list[Item]:
+    def _cut(self, sent: Sent) -> list[Item]:
         """The deadline's ending."""
-        sent = attempt.sent
         is_stalled = self._clock() - sent.last_at >= self._stall_s(sent)
         self.contest.end(sent, "stalled" if is_stalled else "cancelled")
-        self.contest.leave(attempt)
         ending = self._exchange.ending(sent, is_late=True)
         if not ending:
             raise self._broken_off(silent(sent.target, self._clock() - sent.last_at))
