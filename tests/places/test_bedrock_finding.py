@@ -45,7 +45,7 @@ def test_endpoints_are_the_vendors():
     assert endpoint_of("eu-west-3", {}) == client.meta.endpoint_url
     assert endpoint_of("eu-west-3", {"AWS_ENDPOINT_URL_BEDROCK_RUNTIME": "http://x/"}) == "http://x"
     assert openai_url_of("eu-west-3", environ={}) == "https://bedrock-runtime.eu-west-3.amazonaws.com/openai/v1"
-    assert openai_url_of("us-east-1", mantle=True) == "https://bedrock-mantle.us-east-1.api.aws/v1"
+    assert openai_url_of("us-east-1", mantle=True) == "https://bedrock-mantle.us-east-1.api.aws/openai/v1"
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def endpoint_of(region: str, environ: Mapping[str, str] | None = None) -> str:
 def openai_url_of(region: str, *, mantle: bool = False, environ: Mapping[str, str] | None = None) -> str:
     """Where Bedrock speaks OpenAI's protocol: the base address for a place of that kind, with `AwsAuth` to sign."""
     if mantle:
-        return f"https://bedrock-mantle.{region}.api.aws/v1"
+        return f"https://bedrock-mantle.{region}.api.aws/openai/v1"
     return f"{endpoint_of(region, environ)}/openai/v1"
 
 

@@ -1,4 +1,5 @@
-"""A test cloud that is Amazon Bedrock: Converse, ConverseStream and CountTokens, and credentials that expire.
+"""A test cloud that is Amazon Bedrock: Converse, ConverseStream, CountTokens, chat completions, credentials
+that expire.
 
 Credentials are given out as a container's are (`AWS_CONTAINER_CREDENTIALS_FULL_URI`), so that boto3 finds and renews
 them by itself; `POST /_control/expire` ends every session.
@@ -17,12 +18,13 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
+from . import bedrock_openai
 from .app import Cloud, Ended, Event, Thought, Word
 from .bedrock_asked import complaint, forced_tool, last_text, num_tokens
 from .bedrock_gate import Denied, Gate
 from .bedrock_said import Converse, Failed, Stopped
 from .bedrock_wire import REFUSALS, said_of
-from .script import Answer, Block, Call, Count, Fault, Play, Script
+from .script import Answer, Block, Call, Count, Fault, Play, Script, tokens_of
 
 Json = dict[str, Any]
 
@@ -56,6 +58,7 @@ class BedrockCloud(Cloud):
             web.get("/credentials", self._give_credentials),
             web.post("/_control/expire", self._expire),
             web.post("/model/{rest:.+}", self._model),
+            web.post("/openai/v1/chat/completions", self._openai),
         ]
 
     def describe(self) -> dict[str, Any]:
@@ -102,6 +105,40 @@ class BedrockCloud(Cloud):
             return await self._answered(request, unquote(model), action, body)
 
         return await self.handle(request, body, answer)
+
+    async def _openai(self, request: web.Request) -> web.StreamResponse:
+        raw = await request.read()
+        body = json.loads(raw)
+
+        async def answer() -> web.StreamResponse:
+            try:
+                self.gate.check(request.method, request.raw_path, request.headers, raw)
+            except Denied as denied:
+                error = {"message": denied.message, "type": denied.kind, "param": None, "code": denied.kind}
+                headers = {**self._marks(), "x-amzn-ErrorType": denied.kind}
+                return web.json_response({"error": error}, status=403, headers=headers)
+            return await self._completed(request, body)
+
+        return await self.handle(request, body, answer)
+
+    async def _completed(self, request: web.Request, body: Json) -> web.StreamResponse:
+        play = self.next_play(body.get("model", ""))
+        if isinstance(play, Fault):
+            status, said = bedrock_openai.refusal(play)
+            return web.json_response(said, status=status, headers=self._marks())
+        if isinstance(play, Block):
+            play = Answer(finish="filter")
+        asked = bedrock_openai.last_text(body)
+        parts = self.perform(play, asked, len(tokens_of(asked)))
+        if not body.get("stream"):
+            status, said = await bedrock_openai.whole(body, parts)
+            return web.json_response(said, status=status, headers=self._marks())
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **self._marks()})
+        await response.prepare(request)
+        async for data in bedrock_openai.chunks(body, parts):
+            await response.write(data)
+        await response.write_eof()
+        return response
 
     async def _answered(self, request: web.Request, model: str, action: str, body: Json) -> web.StreamResponse:
         if action == "count-tokens":

@@ -93,6 +93,9 @@ class Gate:
         for name in lowered:
             if (name == "host" or name.startswith("x-amz-")) and name not in names:
                 raise _wrong(f"'{name}' must be a 'SignedHeader' in the AWS Authorization.")
+        digest = lowered.get("x-amz-content-sha256")
+        if digest not in (None, "UNSIGNED-PAYLOAD", hashlib.sha256(body).hexdigest()):
+            raise _wrong("The provided 'x-amz-content-sha256' header does not match what was computed.")
         wanted = _signature(issued.secret_key, parts, stamp, _canonical(method, target, lowered, names, body))
         if not hmac.compare_digest(wanted, parts["signature"]):
             raise _wrong(
