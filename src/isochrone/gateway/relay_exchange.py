@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from isochrone.budget import Deadline
 from isochrone.places.place import Delta, Model, Partial, Place, Prompted, Request, Usage
 from isochrone.places.route import Route
-from isochrone.routing.execute import Sent, Tally
+from isochrone.routing.execute import Sent, Speech, Tally
 from isochrone.routing.records import Target
 
 from .openai_chat import ChatAnswer, ChatStream, new_id
@@ -38,13 +38,18 @@ class RelayExchange:
     request  the body in our own words, made when a place first needs them.  Raises BadRequest
     frames   makes the chunks of what is said in our own words
     route    (the attempt whose words these are) -> what to tell of the answer's way
+    seed     for what is said in our own words, so that equal models go on exactly
     """
 
     def __init__(
-        self, body: ChatBody, request: Callable[[], Request], doors: Doors, find: Find, route: Callable[[Sent], Route]
+        self, body: ChatBody, request: Callable[[], Request], doors: Doors, find: Find,
+        route: Callable[[Sent], Route], seed: int,
     ) -> None:  # fmt: skip
         self._body, self._request, self._doors, self._find, self._route = body, request, doors, find, route
+        self._seed = seed
         self._said: list[bytes] = []
+        self._speech: Speech | None = None  # what was said in our own words: its tokens are known
+        self._is_relayed = False  # the last words were another's own bytes
         self._speaker: Sent | None = None
         self.is_over = False
         self.ending_seen: Ending | None = None
@@ -55,7 +60,10 @@ class RelayExchange:
         door = None if resume else self._doors.door(place, model.id)
         if door is not None:
             return relay(door[0], door[1], self._body, deadline.total_at)
-        return self._in_our_words(place, model, deadline, resume=resume)
+        speech = self._speech_of_all()
+        num_before = speech.num_drawn if resume else 0
+        events = speech.open(target, deadline, resume=resume)
+        return self._in_our_words(model, events, num_before=num_before, resume=resume)
 
     def count(self, item: Piece, tally: Tally) -> bool:
         tally.num_answer += item.num_frames
@@ -68,6 +76,11 @@ class RelayExchange:
     def take(self, item: Piece, sent: Sent) -> Piece:
         if sent is not self._speaker:
             self._speaker, self.route = sent, self._route(sent)
+        if item.event is not None:
+            self._is_relayed = False
+            self._speech_of_all().take(item.event, sent)
+        elif item.ending is None:
+            self._is_relayed, self._speech = True, None
         if self._body.is_streamed and self._body.num_answers == 1:
             self._said.append(item.data)
         if item.ending is not None:
@@ -75,11 +88,15 @@ class RelayExchange:
         return item
 
     def can_resume(self, target: Target) -> bool:
-        """By text alone: a relayed answer's tokens are not known."""
+        """By text alone after a relayed answer, whose tokens are not known."""
+        if not self._body.is_streamed:
+            return False
+        if not self._is_relayed:
+            return self._speech_of_all().can_resume(target)
         place, model = self._find(target)
         if place.continues == "no" or "prefill" not in model.abilities or self._body.holds_form:
             return False
-        return self._body.is_streamed and self._body.num_answers == 1 and partial_of(self._said) is not None
+        return self._body.num_answers == 1 and partial_of(self._said) is not None
 
     def ending(self, sent: Sent, *, is_late: bool) -> list[Piece]:
         """A stream that the deadline cuts ends as one that reached its length."""
@@ -92,31 +109,38 @@ class RelayExchange:
         self.ending_seen = Ending(finish_reason="length")
         return [Piece(data, 0, True, self.ending_seen)]
 
+    def _speech_of_all(self) -> Speech:
+        """The answer in our own words, after what was relayed of it."""
+        if self._speech is None:
+            request = self._request()
+            if self._is_relayed and (partial := partial_of(self._said)) is not None:
+                request = replace(request, partial=partial)
+            self._speech = Speech(request, self._find, self._route, self._seed)
+        return self._speech
+
     async def _in_our_words(
-        self, place: Place, model: Model, deadline: Deadline, *, resume: bool
+        self, model: Model, events: AsyncGenerator[Prompted | Delta, None], *, num_before: int, resume: bool
     ) -> AsyncGenerator[Piece, None]:
         request = replace(self._request(), model=model.id)
-        if resume:
-            request = replace(request, partial=partial_of(self._said))
         if not self._body.is_streamed:
-            yield await self._answer_whole(place, request, deadline)
+            yield await self._answer_whole(request, events)
             return
         stream = ChatStream(new_id(), request)
         if resume:
             stream.skip_opening(0)
-        counts = _Counts()
-        async with aclosing(place.complete(request, deadline)) as events:
+        counts = _Counts(num_before)
+        async with aclosing(events):
             async for event in events:
                 data = stream.push(event)
                 counts.push(event)
                 if data or isinstance(event, Delta):
-                    yield Piece(data, counts.last, counts.commits)
+                    yield Piece(data, counts.last, counts.commits, event=event)
         ending = Ending(counts.usage(), stream.usage(*counts.three).removesuffix(b"\n\n"), counts.reason)
         yield Piece(b"", 0, True, ending)
 
-    async def _answer_whole(self, place: Place, request: Request, deadline: Deadline) -> Piece:
+    async def _answer_whole(self, request: Request, events: AsyncGenerator[Prompted | Delta, None]) -> Piece:
         answer, counts = ChatAnswer(new_id(), request), _Counts()
-        async with aclosing(place.complete(request, deadline)) as events:
+        async with aclosing(events):
             async for event in events:
                 answer.push(event)
                 counts.push(event)
@@ -124,9 +148,13 @@ class RelayExchange:
 
 
 class _Counts:
-    """Tokens of an answer in our own words.  last  of the event pushed last;  commits: it says or ends something"""
+    """Tokens of an answer in our own words.  last  of the event pushed last;  commits: it says or ends something
 
-    def __init__(self) -> None:
+    num_before  of the answer that another place had given, which this one counts as a part of its prompt
+    """
+
+    def __init__(self, num_before: int = 0) -> None:
+        self._num_before = num_before
         self.num_prompt = self.num_cached = self.num_answer = self.last = 0
         self.commits = False
         self.reason: str | None = None
@@ -150,7 +178,8 @@ class _Counts:
         return usage.num_prompt, usage.num_cached, usage.num_answer
 
     def usage(self) -> Usage:
-        return self._usage or Usage(self.num_prompt, self.num_answer, self.num_cached)
+        usage, before = self._usage or Usage(self.num_prompt, self.num_answer, self.num_cached), self._num_before
+        return replace(usage, num_prompt=max(0, usage.num_prompt - before), num_answer=usage.num_answer + before)
 
 
 def partial_of(said: list[bytes]) -> Partial | None:

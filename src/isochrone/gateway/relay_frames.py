@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Struct
 
 from isochrone.errors import Unreachable
-from isochrone.places.place import Usage
+from isochrone.places.place import Delta, Prompted, Usage
 
 FRAME_BYTES_MAX = 4 * 1024 * 1024
 """A frame larger than this is no chunk of an answer, and is not gathered."""
@@ -84,12 +84,14 @@ class Piece:
     num_frames  of them, about one a token; 0 for a body in one piece, whose first word nobody saw
     commits     the answer has begun: nobody else can give it now
     ending      set on the last piece
+    event       what these frames say, where it was said in our own words
     """
 
     data: bytes
     num_frames: int
     commits: bool
     ending: Ending | None = None
+    event: Prompted | Delta | None = None
 
 
 @dataclass(slots=True)

@@ -87,6 +87,10 @@ class Router:
         """A number between 0 and 1."""
         return self._random.random()
 
+    def draw_seed(self) -> int:
+        """For a request that states none."""
+        return self._random.randrange(SEEDS)
+
     def record(self, routed: Routed) -> None:
         """Hand the record of a request to the journal."""
         if self._journal is not None:
@@ -95,7 +99,7 @@ class Router:
     def complete(self, request: Request, deadline: Deadline) -> AsyncGenerator[Prompted | Delta, None]:
         """See `Place.complete`.  Raises BrokenOff when an answer that had begun could not be gone on with."""
         request, journey = self.journey(request, deadline)
-        speech = Speech(request, journey.find, journey.route, self._random.randrange(SEEDS))
+        speech = Speech(request, journey.find, journey.route, self.draw_seed())
         return self.execute(speech, journey, is_dated=request.dated)
 
     def journey(self, request: Request, deadline: Deadline) -> tuple[Request, Journey]:
