@@ -52,7 +52,10 @@ class Web:
         self._session: aiohttp.ClientSession | None = None
 
     async def get(self, path: str, within_s: float) -> Answer:
-        """The head of the answer; `all` gives its body.  Raises Unreachable."""
+        """The head of the answer; `all` gives its body.  path: behind the url, or an address of its own.
+
+        Raises Unreachable and DeadlineExceeded.
+        """
         return await self._send("GET", path, b"", time.monotonic() + within_s)
 
     async def post(self, path: str, body: bytes, until: float | None, headers: Mapping[str, str] = {}) -> Answer:
@@ -70,11 +73,12 @@ class Web:
         import aiohttp
 
         reused: dict[str, bool] = {}
+        url = path if "://" in path else self.url + path
         for is_last in (False, True):
             try:
                 response = await self._bounded(
                     lambda: self._opened().request(
-                        method, self.url + path, data=body or None, headers=headers, allow_redirects=False,
+                        method, url, data=body or None, headers=headers, allow_redirects=False,
                         timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_s),
                         trace_request_ctx=reused,
                     ),
