@@ -56,6 +56,7 @@ def test_endpoints_are_the_vendors():
         ("us." + HAIKU, ("any",), ("region:eu",)),
         ("global." + HAIKU, ("any",), ("region:eu", "region:us")),
         ("apac." + HAIKU, ("any",), ("region:eu",)),
+        ("mars." + HAIKU, ("any",), ("region:eu",)),
         (f"arn:aws:bedrock:eu-central-1:123456789012:inference-profile/eu.{HAIKU}", ("region:eu",), ("region:us",)),
         (f"arn:aws:bedrock:eu-central-1:123456789012:inference-profile/global.{HAIKU}", ("any",), ("region:eu",)),
         ("arn:aws:bedrock:eu-central-1:123456789012:application-inference-profile/abc", ("any",), ("region:eu",)),
@@ -80,7 +81,7 @@ def test_the_region_that_is_asked_counts_as_one_where_it_may_run():
 
 def test_a_profile_is_named_after_its_model():
     arn = f"arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.{HAIKU}"
-    assert base_model("eu." + HAIKU) == base_model(HAIKU) == base_model(arn) == HAIKU
+    assert base_model("mars." + HAIKU) == base_model("eu." + HAIKU) == base_model(HAIKU) == base_model(arn) == HAIKU
 
 
 PROFILES = """

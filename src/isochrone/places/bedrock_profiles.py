@@ -28,6 +28,13 @@ _PROFILES = {
     "apac": tuple(name for name in COMMERCIAL if name.startswith("ap-")),
     "global": COMMERCIAL,
 }
+UNKNOWN = ("unknown",)
+"""For a geography that is younger than this table: outside every scope but `any`."""
+_MAKERS = frozenset({
+    "ai21", "amazon", "anthropic", "cohere", "deepseek", "google", "luma", "meta", "minimax", "mistral", "moonshot",
+    "moonshotai", "nvidia", "openai", "qwen", "stability", "twelvelabs", "writer", "zai",
+})  # fmt: skip
+"""By whose names models' ids begin: what stands before one of them is a geography, known here or not."""
 _ONE_REGION = ("foundation-model", "custom-model", "imported-model", "provisioned-model", "custom-model-deployment")
 
 
@@ -40,7 +47,10 @@ def regions_of(model: str, region: str) -> tuple[str, ...]:
     if model.startswith("arn:"):
         return _regions_of_arn(model, region)
     geography = _geography(model)
-    return (region,) if geography is None else _with(region, _PROFILES[geography])
+    if geography is None:
+        return (region,)
+    destinations = _PROFILES.get(geography)
+    return UNKNOWN if destinations is None else _with(region, destinations)
 
 
 def base_model(model: str) -> str:
@@ -64,8 +74,9 @@ def partition_of(region: str) -> tuple[str, str]:
 
 def _geography(model: str) -> str | None:
     """`eu` of `eu.anthropic.…`; None for a model's own id, which begins with its maker's name."""
-    head, dot, _ = model.partition(".")
-    return head if dot and head in _PROFILES else None
+    head, _, rest = model.partition(".")
+    maker, dot, _ = rest.partition(".")
+    return head if rest and (head in _PROFILES or (dot and maker in _MAKERS)) else None
 
 
 def _regions_of_arn(arn: str, region: str) -> tuple[str, ...]:
