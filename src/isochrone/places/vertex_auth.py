@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -167,10 +168,10 @@ def _federated(info: dict[str, Any]) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class _Response:
-    """What google-auth reads of an answer."""
+    """What google-auth reads of an answer.  headers  found in either case"""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Message
     data: bytes
 
 
@@ -192,9 +193,9 @@ class Transport:
         request = urllib.request.Request(url, data=data, headers=dict(headers or {}), method=method)
         try:
             with urllib.request.urlopen(request, timeout=timeout or HTTP_S) as answer:
-                return _Response(answer.status, dict(answer.headers), answer.read())
+                return _Response(answer.status, answer.headers, answer.read())
         except urllib.error.HTTPError as error:
-            return _Response(error.code, dict(error.headers), error.read())
+            return _Response(error.code, error.headers, error.read())
         except (OSError, ValueError) as error:
             raise exceptions.TransportError(error) from error
 

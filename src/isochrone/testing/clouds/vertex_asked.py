@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Any
 
 import msgspec
 
 BYPASS = ("skip_thought_signature_validator", "context_engineering_is_the_way_to_go")
+_CAMEL = re.compile(r"_([a-z])")
+_OPAQUE = frozenset(("args", "response", "parametersJsonSchema", "responseJsonSchema", "parameters", "labels"))
+"""Fields whose insides are the caller's own."""
 SIGNING = "gemini-3"
 """Models of such a name want the signature of a call back with it."""
 
@@ -122,8 +126,8 @@ class Asked(_Field, frozen=True):
 def read(raw: bytes, model: str, *, is_vertex: bool) -> Asked:
     """The request.  Raises Invalid."""
     try:
-        asked = msgspec.json.decode(raw, type=Asked)
-    except msgspec.DecodeError as error:
+        asked = msgspec.convert(_camel(msgspec.json.decode(raw)), Asked)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise Invalid(f"Invalid JSON payload received. {error}") from None
     if not asked.contents:
         raise Invalid("* GenerateContentRequest.contents: contents is not specified")
@@ -137,6 +141,16 @@ def read(raw: bytes, model: str, *, is_vertex: bool) -> Asked:
     if model.startswith(SIGNING):
         _check_signatures(asked.contents)
     return asked
+
+
+def _camel(value: Any) -> Any:
+    """Field names in the first of the two spellings that Google takes (google-genai writes both)."""
+    if isinstance(value, list):
+        return [_camel(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    named = {_CAMEL.sub(lambda m: m[1].upper(), name): inner for name, inner in value.items()}
+    return {name: inner if name in _OPAQUE else _camel(inner) for name, inner in named.items()}
 
 
 def _check_turns(contents: list[Content]) -> None:

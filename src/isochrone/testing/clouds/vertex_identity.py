@@ -37,6 +37,8 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _ASSERTION = "urn:ietf:params:oauth:grant-type:jwt-bearer"
 _EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 _METADATA = {"Metadata-Flavor": "Google", "Server": "Metadata Server for VM"}
+_AUDIENCE = "https://oauth2.googleapis.com/token"
+"""What google-auth writes, wherever the account's token_uri leads."""
 LEEWAY_S = 60.0
 
 
@@ -173,7 +175,7 @@ def _check_claims(said: Mapping[str, Any], audience: str, now: float) -> None:
     issued_at, ends_at = said.get("iat"), said.get("exp")
     if said.get("iss") != EMAIL:
         raise Refused("invalid_grant", "Invalid grant: account not found")
-    if said.get("aud") != audience:
+    if said.get("aud") not in (audience, _AUDIENCE):
         raise Refused("invalid_grant", "Invalid JWT: the audience is not this endpoint.")
     if SCOPE not in str(said.get("scope", "")).split():
         raise Refused("invalid_scope", "Invalid OAuth scope or ID token audience provided.")
