@@ -118,6 +118,19 @@ class SpendingLimit(IsochroneError):
     code = "insufficient_quota"
 
 
+class SpendingHeld(Overloaded):
+    """What is left of the key's money may be needed by its requests that run; it may be free when they are over."""
+
+    status = 429
+    code = "spending_held"
+
+
+class LedgerDown(Overloaded):
+    """What this request may cost, or changes, cannot be written down, so it is not begun."""
+
+    code = "ledger_down"
+
+
 class DeadlineExceeded(IsochroneError):
     """The deadline passed before the first token."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from isochrone.errors import Overloaded
 from isochrone.ledger import Ledger, responses
-from isochrone.ledger.database import connect
+from isochrone.ledger.database import Where, connect_or_say, store_of
 from isochrone.ledger.reader import Reader
 from isochrone.ledger.responses import Responses
 from isochrone.ledger.writer import Writer
@@ -78,19 +77,19 @@ async def test_a_foreign_id_looks_like_none(ledger: Ledger) -> None:
     assert await ledger.responses.get("ann", "r") == b"mine"
 
 
-async def test_a_restart_keeps_what_was_stored(path: Path) -> None:
-    first = Ledger(path)
+async def test_a_restart_keeps_what_was_stored(where: Where) -> None:
+    first = Ledger(where)
     first.open(0.0)
     await first.responses.put("ann", "r", b"kept", 60)
     first.close()
-    second = Ledger(path)
+    second = Ledger(where)
     second.open(0.0)
     assert await second.responses.get("ann", "r") == b"kept"
     second.close()
 
 
-async def test_a_store_that_is_full_says_so_and_keeps_what_it_had(path: Path) -> None:
-    writer, reader = Writer(path, num_queued_max=1), Reader(path)
+async def test_a_store_that_is_full_says_so_and_keeps_what_it_had(where: Where) -> None:
+    writer, reader = Writer(where, num_queued_max=1), Reader(where)
     kept = Responses(writer, reader)
     await kept.put("ann", "r", b"first", 60)
     for body in (b"second", b"x" * (responses.BODY_BYTES_MAX + 1)):
@@ -103,18 +102,20 @@ async def test_a_store_that_is_full_says_so_and_keeps_what_it_had(path: Path) ->
 
 
 def test_who_keeps_too_much_loses_the_own_oldest_and_nobody_else_any(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+    where: Where, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(responses, "NUM_OWNER_MAX", 3)
     monkeypatch.setattr(responses, "OWNER_BYTES_MAX", 100)
-    connection = connect(path)
-    rows = [("ann", f"a{at}", b"x") for at in range(5)] + [("bob", f"b{at}", b"x" * 40) for at in range(3)]
-    rows += [("cat", "c0", b"x")]
-    for owner, id, body in rows:
-        connection.execute("INSERT INTO responses VALUES (?, ?, ?, 9e9)", (owner, id, body))
+    connection = connect_or_say(where)
+    rows = [("ann", f"a{at}", b"x", at) for at in range(5)] + [("bob", f"b{at}", b"x" * 40, at) for at in range(3)]
+    rows += [("cat", "c0", b"x", 0)]
+    columns = "owner, id, body, stored_at, expires_at"
+    for row in rows:
+        connection.execute(f"INSERT INTO responses ({columns}) VALUES (?, ?, ?, ?, 9e9)", row)
     for write in responses.sweep(0.0):
         connection.execute(write.sql, write.values)
     assert {id for (id,) in connection.execute("SELECT id FROM responses")} == {"a2", "a3", "a4", "b1", "b2", "c0"}
+    connection.close()
 
 
 async def test_a_broken_ledger_is_said_and_not_taken_for_an_empty_one(path: Path) -> None:
@@ -123,5 +124,5 @@ async def test_a_broken_ledger_is_said_and_not_taken_for_an_empty_one(path: Path
     reader = Reader(path)
     with pytest.raises(Overloaded, match="cannot be read") as said:
         await Responses(Writer(path), reader).get("ann", "r")
-    assert isinstance(said.value.__cause__, sqlite3.DatabaseError)
+    assert isinstance(said.value.__cause__, store_of(path).failures)
     reader.close()

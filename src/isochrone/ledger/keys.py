@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
-import sqlite3
 import time
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from isochrone.errors import BadConfig, NotFound
 
+from .database import Connection
+from .money import MOST_USD, nano_of, usd_of
 from .reader import Reader
 
 Scope: TypeAlias = Literal["infer", "observe"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 """infer: ask models, and read what one stored oneself.  observe: metrics and the version."""
 PREFIX = "iso-"
-_COLUMNS = "digest, name, scopes, requests_per_min, tokens_per_min, num_concurrent, created_at, revoked_at"
+_COLUMNS = (
+    "digest, name, scopes, requests_per_min, tokens_per_min, num_concurrent, created_at, revoked_at, "
+    "per_day_nano_usd, total_nano_usd"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,7 @@ class Key:
 
     requests_per_min, tokens_per_min, num_concurrent  None is unlimited
     created_at, revoked_at                            Unix time
+    usd_per_day, usd_total                            what it may spend; a day begins at midnight UTC
     """
 
     digest: bytes
@@ -36,6 +40,8 @@ class Key:
     num_concurrent: int | None = None
     created_at: float = 0.0
     revoked_at: float | None = None
+    usd_per_day: float | None = None
+    usd_total: float | None = None
 
     def __post_init__(self) -> None:
         if not (0 < len(self.name) <= 64 and self.name.isprintable()):
@@ -46,6 +52,18 @@ class Key:
             value = getattr(self, what)
             if value is not None and not 1 <= value < 1 << 53:
                 raise BadConfig(f"{what} is {value}, which is no limit.", fix="Give at least 1, or leave it out.")
+
+        for what in ("usd_per_day", "usd_total"):
+            value = getattr(self, what)
+            if value is not None and not 0 < value <= MOST_USD:
+                raise BadConfig(
+                    f"{what} is {value}, which is no limit.", fix=f"Give a sum up to {MOST_USD:,.0f}, or leave it out."
+                )
+
+    @property
+    def has_spending_limit(self) -> bool:
+        """Whether what it spends must be counted before it is spent."""
+        return self.usd_per_day is not None or self.usd_total is not None
 
     @property
     def tenant(self) -> str:
@@ -62,32 +80,34 @@ def tenant_of(digest: bytes) -> str:
     return digest.hex()[:16]
 
 
-def add(connection: sqlite3.Connection, key: Key) -> str:
+def add(connection: Connection, key: Key) -> str:
     """Make a key with these properties (its digest is made here).  Returns the key, which is never seen again.
 
     Raises BadConfig when a live key has that name.
     """
+    import secrets  # of no use to a server
+
     secret = PREFIX + secrets.token_urlsafe(32)
     limits = (key.requests_per_min, key.tokens_per_min, key.num_concurrent)
-    values = (digest_of(secret.encode()), key.name, ",".join(key.scopes), *limits, time.time(), None)
-    try:
-        connection.execute(f"INSERT INTO keys ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values)
-    except sqlite3.IntegrityError:
+    money = tuple(None if usd is None else nano_of(usd) for usd in (key.usd_per_day, key.usd_total))
+    values = (digest_of(secret.encode()), key.name, ",".join(key.scopes), *limits, time.time(), None, *money)
+    sql = f"INSERT INTO keys ({_COLUMNS}) VALUES ({', '.join('?' * len(values))}) ON CONFLICT DO NOTHING"
+    if connection.execute(sql, values).rowcount == 0:
         raise BadConfig(
             f"There is a key named {key.name} already.",
             fix=f"Take another name, or revoke it first: isochrone keys revoke {key.name}",
-        ) from None
+        )
     return secret
 
 
-def revoke(connection: sqlite3.Connection, name: str) -> None:
+def revoke(connection: Connection, name: str) -> None:
     """End a key.  Servers that run notice within five seconds.  Raises NotFound."""
     sql = "UPDATE keys SET revoked_at = ? WHERE name = ? AND revoked_at IS NULL"
     if connection.execute(sql, (time.time(), name)).rowcount == 0:
         raise NotFound(f"There is no live key named {name}.", fix="See `isochrone keys list`.")
 
 
-def every_key(connection: sqlite3.Connection) -> list[Key]:
+def every_key(connection: Connection) -> list[Key]:
     """All keys, revoked ones included, oldest first."""
     return [_key(row) for row in connection.execute(f"SELECT {_COLUMNS} FROM keys ORDER BY created_at")]
 
@@ -106,6 +126,10 @@ class Keyring:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def all(self) -> list[Key]:
+        """Every live key."""
+        return list(self._keys.values())
+
     async def refresh(self, now: float) -> None:
         """Read the keys anew; now  monotonic.  Raises Overloaded, and then the keys stay as they were."""
         self._fill(await self._reader.rows(_LIVE), now)
@@ -123,5 +147,6 @@ _LIVE = f"SELECT {_COLUMNS} FROM keys WHERE revoked_at IS NULL"
 
 
 def _key(row: tuple[object, ...]) -> Key:
-    digest, name, scopes, *rest = row
-    return Key(digest, name, tuple(str(scopes).split(",")), *rest)  # type: ignore[arg-type]  # as the table has them
+    digest, name, scopes, *rest, per_day, total = row
+    money = (None if nano is None else usd_of(nano) for nano in (per_day, total))  # type: ignore[arg-type]
+    return Key(digest, name, tuple(str(scopes).split(",")), *rest, *money)  # type: ignore[arg-type]  # as the table has

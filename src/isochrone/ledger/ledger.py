@@ -1,43 +1,56 @@
-"""The ledger of one server: one file, one writer, one reader, and a door for each kind of record."""
+"""The ledger of one server: one database, one writer, one reader, and a door for each kind of record."""
 
 from __future__ import annotations
 
-import shutil
-import sqlite3
-import tempfile
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 from isochrone.errors import Overloaded
 
-from . import receipts, responses, timelines
-from .database import cannot_open
+from . import decisions, receipts, responses, runs, timelines
+from .database import Where, cannot_open, store_of
+from .decisions import AttemptRecord, DecisionRecord, Decisions
+from .desk import Desk
 from .keys import Keyring
+from .nodes import Nodes
 from .reader import Reader
 from .receipts import Receipts
 from .responses import Responses
+from .runs import Runs
+from .spending import Patience, Spending
 from .timelines import Timeline, Timelines
-from .writer import Write, Writer, WriterStats
+from .writer import SWEEP_AFTER_S, Write, Writer, WriterStats
 
 
 class Ledger:
-    """path  its file; None keeps it in a temporary directory for as long as it is open
+    """where  its file, or the URL of its database; None keeps it in a temporary directory for as long as it is open
 
-    Opening reads the keys, and nothing else waits for the disk: the file and its tables are made by the writer.
+    Opening reads the keys, and nothing else waits for the disk: the tables are made by the writer.
     """
 
-    def __init__(self, path: Path | None = None) -> None:
+    def __init__(
+        self, where: Where | None = None, *, patience: Patience = Patience(), sweep_after_s: float = SWEEP_AFTER_S
+    ) -> None:
         self._own_directory: Path | None = None
-        if path is None:
+        if where is None:
+            import tempfile
+
             self._own_directory = Path(tempfile.mkdtemp(prefix="isochrone-ledger-"))
-            path = self._own_directory / "ledger.db"
-        self.path = path
-        self._reader = Reader(self.path)
-        self._writer = Writer(self.path, sweep=_sweep)
+            where = self._own_directory / "ledger.db"
+        self.path = where
+        self._store = store_of(where)
+        self._reader = Reader(self._store)
+        self._writer = Writer(self._store, sweep=_sweep, sweep_after_s=sweep_after_s)
+        self._desk = Desk(self._store)
         self.keys = Keyring(self._reader)
         self.responses = Responses(self._writer, self._reader)
         self.timelines = Timelines(self._writer)
         self.receipts = Receipts(self._writer)
+        self.decisions = Decisions(self._writer)
+        self.spending = Spending(self._writer, self._desk, patience=patience)
+        self.nodes = Nodes(self._desk)
+        self.runs = Runs(self._writer, self._desk, self._reader)
 
     def open(self, now: float) -> None:
         """Read the keys and start writing; now  monotonic.
@@ -46,34 +59,60 @@ class Ledger:
         """
         try:
             self.keys.refresh_now(now)
-        except Overloaded as error:
-            cause = error.__cause__ if isinstance(error.__cause__, sqlite3.Error) else error
-            raise cannot_open(self.path, cause) from error
+        except Overloaded:
+            self._bring_up_to_date()  # of an older Isochrone, perhaps
+            self.keys.refresh_now(now)
         self._writer.start()
+
+    def _bring_up_to_date(self) -> None:
+        try:
+            self._store.connect().close()
+        except self._store.failures as error:
+            raise cannot_open(self._store, error) from error
 
     def stats(self) -> WriterStats:
         """How writing goes."""
         return self._writer.stats()
 
     def close(self, seconds: float = 2.0) -> None:
-        """Write what is queued, for at most so long."""
-        self._writer.close(seconds)
+        """Write what is queued, for at most so long, and give back what may still be spent."""
+        if self._writer.close(seconds) == 0:
+            self.spending.end_now()
+        self._desk.close()
         self._reader.close()
         if self._own_directory is not None:
+            import shutil
+
             shutil.rmtree(self._own_directory, ignore_errors=True)
 
 
-def timelines_of(path: Path, id: str | None, *, num_wanted: int = 20) -> list[Timeline]:
+def timelines_of(where: Where, id: str | None, *, num_wanted: int = 20) -> list[Timeline]:
     """For a command: the timelines of that id, newest first; without one, the latest.  Raises Overloaded."""
-    with closing(Reader(path)) as reader:
+    with closing(Reader(where)) as reader:
         return timelines.find(reader, id) if id is not None else timelines.latest(reader, num_wanted)
 
 
-def receipts_of(path: Path, id: str) -> list[bytes]:
+def receipts_of(where: Where, id: str) -> list[bytes]:
     """For a command: the receipts of a request's answers, as they were recorded.  Raises Overloaded."""
-    with closing(Reader(path)) as reader:
+    with closing(Reader(where)) as reader:
         return receipts.find(reader, id)
 
 
+def decisions_of(where: Where, id: str) -> tuple[list[DecisionRecord], list[AttemptRecord]]:
+    """For a command: a request's decisions, newest first, and its attempts as they began.  Raises Overloaded."""
+    with closing(Reader(where)) as reader:
+        return decisions.find(reader, id), decisions.attempts_of(reader, id)
+
+
+def decided_between(
+    where: Where, begin_at: float, end_at: float, *, policy: str | None = None
+) -> Iterator[tuple[DecisionRecord, list[AttemptRecord]]]:
+    """For `isochrone replay`: see `decisions.between`.  Raises Overloaded."""
+    with closing(Reader(where)) as reader:
+        yield from decisions.between(reader, begin_at, end_at, policy)
+
+
 def _sweep(now: float) -> list[Write]:
-    return [*responses.sweep(now), receipts.sweep(now), *timelines.sweep(now)]
+    return [
+        *responses.sweep(now), receipts.sweep(now), *timelines.sweep(now), *decisions.sweep(now), runs.sweep(now),
+    ]  # fmt: skip

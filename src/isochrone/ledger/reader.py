@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from isochrone.errors import Overloaded
 
-from .database import connect_readable
+from .database import Connection, Store, Where, store_of
 
 Rows = list[tuple[Any, ...]]
 
 
 class Reader:
-    """One ledger file, which may not be there yet."""
+    """One ledger, which may not be there yet."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._connection: sqlite3.Connection | None = None
+    def __init__(self, where: Where | Store) -> None:
+        self._store = store_of(where)
+        self._connection: Connection | None = None
         self._aside = ThreadPoolExecutor(1, "isochrone-ledger-read")
 
     async def rows(self, sql: str, values: Sequence[Any] = ()) -> Rows:
@@ -32,13 +30,13 @@ class Reader:
         """`rows`, for whoever may wait."""
         try:
             if self._connection is None:
-                self._connection = connect_readable(self._path)
+                self._connection = self._store.connect_readable()
             if self._connection is None:
                 return []
             return self._connection.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
+        except self._store.failures as error:
             self._drop()
-            if "no such table" in str(error):
+            if self._store.is_unmade(error):
                 return []  # the writer is about to make it
             raise Overloaded(
                 "The ledger cannot be read now.", fix="Ask again in a second.", retry_after_s=1.0

@@ -35,7 +35,11 @@ class Responses:
         Raises Overloaded when the ledger cannot take more: tell the caller, since nothing was kept.
         """
         expires_at = self._clock() + min(ttl_s, TTL_S_MAX)
-        sql = "INSERT OR REPLACE INTO responses (owner, id, body, expires_at) VALUES (?, ?, ?, ?)"
+        sql = (
+            "INSERT INTO responses (owner, id, body, expires_at, stored_at) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (owner, id) DO UPDATE SET body = excluded.body, expires_at = excluded.expires_at, "
+            "stored_at = excluded.stored_at"
+        )
         if len(body) > BODY_BYTES_MAX or not self._write(owner, id, sql, body, expires_at):
             raise Overloaded(
                 "The response cannot be stored now.", fix='Send "store": false, or ask again later.', retry_after_s=5.0
@@ -71,7 +75,7 @@ class Responses:
         with self._lock:
             before = self._unwritten.get(key)
             self._unwritten[key] = state
-        values = (owner, id) if body is None else (owner, id, body, expires_at)
+        values = (owner, id) if body is None else (owner, id, body, expires_at, self._clock())
         if self._writer.put(Write(sql, values, num_bytes=256 + len(body or b""), on_done=forget)):
             return True
         with self._lock:
@@ -83,14 +87,13 @@ class Responses:
 
 def sweep(now: float) -> list[Write]:
     """Removes what has expired, and the oldest of owners who keep too much."""
-    newest_first = "OVER (PARTITION BY owner ORDER BY rowid DESC)"
-    excess = (
-        f"SELECT rowid, row_number() {newest_first} AS num, sum(length(body)) {newest_first} AS bytes FROM responses"
+    newest_first = "OVER (PARTITION BY owner ORDER BY stored_at DESC, expires_at DESC, id DESC)"
+    ranked = (
+        f"SELECT owner, id, row_number() {newest_first} AS num, sum(length(body)) {newest_first} AS num_bytes "
+        "FROM responses"
     )
+    excess = f"SELECT owner, id FROM ({ranked}) AS ranked WHERE num > ? OR num_bytes > ?"
     return [
         Write("DELETE FROM responses WHERE expires_at <= ?", (now,)),
-        Write(
-            f"DELETE FROM responses WHERE rowid IN (SELECT rowid FROM ({excess}) WHERE num > ? OR bytes > ?)",
-            (NUM_OWNER_MAX, OWNER_BYTES_MAX),
-        ),
+        Write(f"DELETE FROM responses WHERE (owner, id) IN ({excess})", (NUM_OWNER_MAX, OWNER_BYTES_MAX)),
     ]
