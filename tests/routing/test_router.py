@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from isochrone.budget import Budget, Deadline
 from isochrone.errors import ContextTooLong, IsochroneError, NoPlace, NotFound, Throttled, Unreachable, Unsupported
-from isochrone.places.place import Chat, Message, Price, Prompted, Request, Tool
+from isochrone.places.place import Chat, Load, Message, Pace, Price, Prompted, Request, Tool
 from isochrone.places.route import Route
 from isochrone.routing.journal import Routed
 from isochrone.routing.members import FixedFleet, FixedMember
@@ -244,6 +244,43 @@ def test_a_prompt_goes_where_its_beginning_is_and_the_estimate_learns_from_what_
         field = router.scout.look("m", now(), {(way(had).place, "m"): 700.0})
         assert {one.place: one.num_cached for one in field.candidates}[way(had).place] == 700
         assert decision.chosen is not None
+
+    run(main())
+
+
+def test_a_node_of_ours_is_expected_to_take_what_it_says_until_it_was_seen() -> None:
+    async def main() -> None:
+        slow, fast = place("a"), place("b")
+        slow.pace, fast.pace = Pace(1.0, 0.01, 0.0, 0.0), Pace(0.01, 1e-4, 0.0, 0.0)
+        router = router_of(slow, fast)
+        _, decision = router.decide(request(), Deadline.start(Budget(ttft_s=0.5), now()))
+        ttfts = {row.place: row.ttft.p50_s for row in decision.rows if row.ttft}
+        assert decision.chosen == ("b", "m") and ttfts["a"] > 0.9 > 0.1 > ttfts["b"]
+        slow.pace = Pace(0.1, 0.001, 0.0, 0.0)
+        _, decision = router.decide(request(), Deadline.start(Budget(ttft_s=0.5), now()))
+        assert {row.place: row.ttft.p50_s for row in decision.rows if row.ttft}["a"] < 0.2
+
+    run(main())
+
+
+def test_a_place_without_headroom_is_passed_over() -> None:
+    async def main() -> None:
+        full, free = place("a"), place("b", price=Price(1.0, 1.0))
+        full.load = Load(headroom=0.0)
+        assert way(await ask(router_of(full, free))).place == "b" and full.requests == []
+
+    run(main())
+
+
+@pytest.mark.parametrize("state", ["loading", "restarting"])
+def test_a_place_that_is_not_ready_is_asked_only_when_no_other_is(state: Any) -> None:
+    async def main() -> None:
+        late, ready = place("a"), place("b", price=Price(1.0, 1.0))
+        late.state = state
+        assert way(await ask(router_of(late, ready))).place == "b"
+        assert way(await ask(router_of(late))).place == "a"
+        late.state = "failed"
+        assert isinstance((await ask(router_of(late))).error, NoPlace)
 
     run(main())
 

@@ -8,12 +8,13 @@ from typing import cast
 
 from msgspec.structs import replace
 
-from isochrone.places.place import Ability, Model
+from isochrone.places.place import Ability, Load, Model, Pace
 from isochrone.places.spec import ModelSpec
 
 from .breaker import Breakers
 from .members import Fleet, Member
 from .outlook import Outlook
+from .priors import prior_of
 from .records import Candidate, Row, Target
 from .traffic import Traffic
 
@@ -37,6 +38,7 @@ class Scout:
     def __init__(self, fleet: Fleet, outlook: Outlook, breakers: Breakers, traffic: Traffic) -> None:
         self._fleet, self._outlook = fleet, outlook
         self._breakers, self._traffic = breakers, traffic
+        self._paces: dict[Target, Pace] = {}
         self._models: dict[Target, tuple[Model | None, ModelSpec, Model]] = {}
 
     def look(self, name: str, now: float, cached: Mapping[Target, float], tried: Collection[Target] = ()) -> Field:
@@ -52,7 +54,9 @@ class Scout:
             if target in tried or status.state == "failed":
                 field.out.append(Row(*target, "asked already" if target in tried else "failed"))
                 continue
-            one = self._candidate(member, target, model, now, cached.get(target, 0.0))
+            if status.pace is not None:
+                self._expect(target, status.pace)
+            one = self._candidate(member, target, model, status.load, now, cached.get(target, 0.0))
             (ready if status.state == "ready" else late).append(one)
         if not ready:  # a place that is loading answers when it has loaded
             ready.extend(late)
@@ -69,12 +73,19 @@ class Scout:
             known = self._models[target] = own, said, _described(own or Model(target[1], None, 0), said)
         return known[2]
 
-    def _candidate(self, member: Member, target: Target, model: Model, now: float, num_cached: float) -> Candidate:
-        place = member.place
-        load, count = place.status().load, self._traffic.at(target)
-        headroom = 1.0
+    def _expect(self, target: Target, pace: Pace) -> None:
+        """Until something was seen of a place of ours, it is as it says."""
+        if self._paces.get(target) is not pace and not self._outlook.num_seen(target):
+            self._paces[target] = pace
+            self._outlook.expect(target, prior_of(pace))
+
+    def _candidate(
+        self, member: Member, target: Target, model: Model, load: Load, now: float, num_cached: float
+    ) -> Candidate:
+        place, count = member.place, self._traffic.at(target)
+        headroom = 1.0 if load.headroom is None else load.headroom
         if member.max_in_flight is not None:
-            headroom = max(0.0, 1.0 - self._traffic.at_place(target[0]) / member.max_in_flight)
+            headroom = min(headroom, max(0.0, 1.0 - self._traffic.at_place(target[0]) / member.max_in_flight))
         is_open = self._breakers.is_open_for(target, now)
         return Candidate(
             target[0], target[1], place.location, self._fleet.about(target).regions, self._fleet.network(target[0]),

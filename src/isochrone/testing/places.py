@@ -21,6 +21,7 @@ from isochrone.places.place import (
     Delta,
     Load,
     Model,
+    Pace,
     Partial,
     Price,
     Prompt,
@@ -84,13 +85,14 @@ class ScriptedPlace:
         self._counts_usage = counts_usage
         self.state: Literal["loading", "ready", "restarting", "failed"] = "ready"
         self.load = Load()
+        self.pace: Pace | None = None
         self.requests: list[Request] = []
         self.deadlines: list[Deadline] = []
         self.num_open = self.num_begun = 0
         self.is_closed = False
 
     def status(self) -> Status:
-        return Status(self.state, self.models, self.load)
+        return Status(self.state, self.models, self.load, pace=self.pace)
 
     async def tokenize(self, prompt: Prompt) -> list[int]:
         return list(range(len(self.words)))
