@@ -41,7 +41,7 @@ OFF_MAX = 1.5
 """One observation teaches no more than this relative error: a suspended machine is no price."""
 LEVEL_RATE, LEVEL_S = 0.15, 60.0
 """Weight of the newest observation in a target's level, and the seconds after which a level is forgotten to 1/e."""
-FAILURE_RATE, FAILURE_S = 0.15, 45.0
+FAILURE_RATE, FAILURE_S = 0.03, 30.0
 """The same for the share of requests that fail."""
 QUEUED_SHARE = 0.25
 """Prompts that go first count as a queue from this share of a prompt on."""
@@ -104,6 +104,7 @@ class BlackBox:
             "ttft": (NUM_TTFT,), "itl": (NUM_ITL,), "ttft_cov": (NUM_TTFT, NUM_TTFT), "itl_cov": (NUM_ITL, NUM_ITL),
             "ttft_prior": (NUM_TTFT,), "itl_prior": (NUM_ITL,), "knots": (2, 3, len(LEVELS)), "level": (2,),
             "failing": (), "seen_at": (), "failed_at": (), "num_seen": (), "trust": (), "knees": (2,),
+            "ttft_floor": (NUM_TTFT,), "itl_floor": (NUM_ITL,),
             "num_scattered": (2, 3),
         }  # fmt: skip
         for name, shape in fields.items():
@@ -125,6 +126,8 @@ class BlackBox:
     failed_at: Array
     num_seen: Array
     num_scattered: Array
+    ttft_floor: Array
+    itl_floor: Array
     trust: Array
     knees: Array
 
@@ -150,11 +153,16 @@ class BlackBox:
         for theta, cov, scale in self._filters(row):
             theta[:] = scale
             cov[:] = np.diag((prior.spread * scale) ** 2)
+        self.ttft_floor[row] = self.itl_floor[row] = 0.0
+        self.ttft_floor[row, 0], self.itl_floor[row, 0] = 0.02 * self.ttft_prior[row, 0], 0.02 * self.itl_prior[row, 0]
         self.ttft[row, 4:6] = self.itl[row, 2:] = 0.0
         if prior.slots is not None:
             drain_s = ANSWER_TOKENS * (prior.itl_s + beside_s * prior.slots) / prior.slots
             self.ttft[row, 4] = self.ttft_prior[row, 4] = drain_s
             self.ttft_cov[row, 4, 4] = (prior.spread * drain_s) ** 2
+            # A full machine serves in order: a new request waits about as long as the oldest has.  Learned from
+            # outcomes alone, both would be too small for as long as it takes the first late ones to come.
+            self.ttft_floor[row, 4], self.ttft[row, SILENCE], self.ttft_floor[row, SILENCE] = 0.5 * drain_s, 1.0, 0.9
         self.knots[row] = prior.spread * SCORES
         self.knots[row, :, ITL:] = 0.6 * prior.spread * SCORES
         self.level[row] = self.num_scattered[row] = 0.0
@@ -290,8 +298,7 @@ class BlackBox:
         gain = cov @ scaled
         gain /= NOISE**2 + float(scaled @ gain)
         theta += gain * off
-        np.maximum(theta, 0.0, out=theta)
-        theta[0] = max(theta[0], 0.02 * prior[0])
+        np.maximum(theta, self.ttft_floor[row] if kind == TTFT else self.itl_floor[row], out=theta)
         cov -= np.outer(gain, scaled @ cov)
         diagonal = np.einsum("ii->i", cov)
         diagonal += (DRIFT * prior) ** 2

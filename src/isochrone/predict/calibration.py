@@ -50,7 +50,7 @@ def tracked(knots: Sequence[float], residual: float, *, num_seen: int, at_least:
     Early steps are large and shrink with what was seen.  No step is larger than the spread.
     """
     spread = max(0.03, 0.5 * (knots[2] - knots[0]))
-    step = spread * max(STEP_MIN, 1.5 / (num_seen + 2.0))
+    step = spread * max(STEP_MIN, 3.0 / (num_seen + 4.0))
     moved = []
     for level, knot in zip(LEVELS, knots, strict=True):
         size = step * TAIL_STEP if level > 0.95 else step

@@ -22,6 +22,14 @@ from isochrone.predict.lengths import Lengths
 from .records import Ask, Candidate, Outcome, Quantiles, Target
 
 Array = NDArray[np.float64]
+Rows = NDArray[np.intp]
+
+MISSED_BELOW = 0.95
+"""A request whose best place is less likely than this to keep the budget misses the places that are busy."""
+SHORT_OF_QUOTA = 0.03
+"""Share of a quota below which a refusal becomes likely: its end is not known to the token."""
+SCARCITY_RATE, SCARCITY_FADES, SCARCITY_MAX = 0.4, 0.02, 1.0
+"""How fast the price of a scarce place rises for each probability that is missed, and falls with each request."""
 
 FAILED = ("failed", "stalled")
 """Kinds of outcome that speak against a target.  A refusal (quota, overload) does too, but briefly: the breaker's
@@ -39,6 +47,8 @@ class Forecast:
     cost_usd       expected, at the expected length
     empty_s        median to the first token if nothing else ran there: how fast the place is made
     trust          outcomes learned from, and what the prior counts as
+    scarcity       how sorely the place was missed lately by requests that it would have served in time when free,
+                   0 for one that nobody missed
     """
 
     targets: tuple[Target, ...]
@@ -51,6 +61,7 @@ class Forecast:
     cost_usd: Array
     empty_s: Array
     trust: Array
+    scarcity: Array
 
     def index(self, target: Target) -> int:
         """Where a target stands among the candidates."""
@@ -126,6 +137,7 @@ class Outlook:
         self.lengths = Lengths()
         self.ttft_coverage = Coverage()
         self.total_coverage = Coverage()
+        self._scarcity: Array = np.zeros(0)
         self._now = 0.0
 
     def expect(self, target: Target, prior: Prior) -> None:
@@ -154,24 +166,43 @@ class Outlook:
                     0 if one.num_waiting is None else max(0, one.num_waiting - one.num_silent), one.oldest_silent_s,
                     one.network.p50_s,
                     one.price.prompt_usd_per_million, one.price.completion_usd_per_million, one.num_cached,
-                    one.price.cached_prompt_usd_per_million or 0.0,
+                    one.price.cached_prompt_usd_per_million or 0.0, one.headroom,
                 )
                 for one in candidates
             ],
             dtype=np.float64,
-        ).reshape(len(candidates), 10).T  # fmt: skip
+        ).reshape(len(candidates), 11).T  # fmt: skip
         ttft, itl = self._box.medians(rows, facts[:5], now)
         ttft += facts[5]
         knots = self._box.scatter(rows, facts)
         failing = self._box.failures(rows, now)
         lengths = self.lengths.points(ask.route, num_max=ask.num_answer_max)
         cost = (facts[0] * facts[6] + facts[8] * facts[9] + lengths.mean() * facts[7]) * 1e-6
-        p = 1.0 - failing
+        p = (1.0 - failing) * np.minimum(facts[10] * (1.0 / SHORT_OF_QUOTA), 1.0)
         p *= _within(ask, ttft, itl, knots, lengths)
         targets = tuple([one.target for one in candidates])
         empty = self._box.empty(rows, facts[0]) + facts[5]
         trust = self._box.num_seen[rows] + self._box.trust[rows]
-        return Forecast(targets, p, ttft, itl, knots, lengths, failing, cost, empty, trust)
+        self._note_scarcity(ask, rows, p, empty)
+        scarcity = self._scarcity[rows]
+        return Forecast(targets, p, ttft, itl, knots, lengths, failing, cost, empty, trust, scarcity)
+
+    def _note_scarcity(self, ask: Ask, rows: Rows, p: Array, empty: Array) -> None:
+        """Who would have made it on a place that is busy now, shows what keeping that place free is worth.
+
+        A step of dual ascent: the price of a place rises with what is missed there and falls when nothing is.
+        """
+        if len(self._scarcity) < self._box.size:
+            self._scarcity = np.append(self._scarcity, np.zeros(len(self._box.num_seen) - len(self._scarcity)))
+        self._scarcity[rows] *= 1.0 - SCARCITY_FADES
+        best = float(p.max()) if len(p) else 1.0
+        if best >= MISSED_BELOW or ask.ttft_s is None:
+            return
+        knots = self._box.knots[rows, 0, blackbox.TTFT]
+        when_free = chance(math.log(max(ask.ttft_s, 1e-6)) - np.log(empty), knots)
+        missed = (when_free >= MISSED_BELOW) & (when_free > p)
+        raised = self._scarcity[rows] + SCARCITY_RATE * (MISSED_BELOW - best) * missed
+        self._scarcity[rows] = np.minimum(raised, SCARCITY_MAX)
 
     def observe(self, outcome: Outcome) -> None:
         """Learn from what one attempt came to."""

@@ -48,8 +48,8 @@ def choose(
             verdicts[i] = "too little known for more at once"
         else:
             likely.append(i)
-    weights = _weights(able, p, cost, settings)
-    rest = sorted((i for i in able if verdicts[i] is not None), key=lambda i: (-p[i], weights[i]))
+    weights = _weights(able, candidates, forecast, settings)
+    rest = sorted((i for i in able if verdicts[i] is not None), key=lambda i: (weights[i], -p[i]))
     order, propensity, is_exploring = rest, 1.0, False
     if likely:
         likely, propensity = _ranked(likely, candidates, forecast, weights, draw, settings)
@@ -58,8 +58,6 @@ def choose(
             order, propensity, is_exploring = _explored(order, propensity, draw, settings)
     elif ask.strict:
         order = []
-    elif rest and p[rest[0]] < settings.hopeless_p:
-        order = sorted(rest, key=lambda i: (weights[i], candidates[i].num_silent))
     return Decision(
         forecast.targets[order[0]] if order else None,
         tuple([forecast.targets[i] for i in order]),
@@ -69,12 +67,22 @@ def choose(
     )
 
 
-def _weights(able: Sequence[int], p: Sequence[float], cost: Sequence[float], settings: PolicySettings) -> list[float]:
-    """Expected cost, a missed budget included, as a share of the dearest answer; 0 for who is ruled out."""
+def _weights(
+    able: Sequence[int], candidates: Sequence[Candidate], forecast: Forecast, settings: PolicySettings
+) -> list[float]:
+    """Expected cost as a share of the dearest answer, with what a missed budget, a scarce place and a thinning quota
+    cost in the same measure; 0 for who is ruled out."""
+    p, cost, scarcity = forecast.p.tolist(), forecast.cost_usd.tolist(), forecast.scarcity.tolist()
     dearest = max((cost[i] for i in able), default=0.0)
     weights = [0.0] * len(p)
     for i in able:
-        weights[i] = (cost[i] / dearest if dearest > 0.0 else 0.0) + settings.late_share * (1.0 - p[i])
+        used = 1.0 - candidates[i].headroom
+        weights[i] = (
+            (cost[i] / dearest if dearest > 0.0 else 0.0)
+            + settings.late_share * (1.0 - p[i])
+            + settings.scarce_share * scarcity[i]
+            + settings.thin_share * used * used
+        )
     return weights
 
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 from isochrone.routing.geography import Geography
 from isochrone.routing.records import Ask, Candidate
 
+USED_UP = 0.005
+"""Share of a quota that is as good as nothing: to ask would be refused."""
+
 
 def ruled_out(ask: Ask, one: Candidate, geography: Geography) -> str | None:
     """Why this candidate cannot or may not answer; None when it can."""
     if not one.is_open:
         return "breaker open"
-    if one.headroom <= 0.0:
+    if one.headroom <= USED_UP:
         return "quota used up"
     if ask.needs and not ask.needs <= one.abilities:
         return f"cannot do {', '.join(sorted(ask.needs - one.abilities))}"

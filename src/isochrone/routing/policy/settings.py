@@ -12,6 +12,9 @@ class PolicySettings:
     """target_p        probability of keeping the budget from which a target counts as good enough
     late_share       what a missed budget costs, as a multiple of the dearest answer among the candidates: a place that
                      is a little dearer and much surer wins
+    scarce_share     what taking a scarce place costs, in the same measure, for each unit of its scarcity
+    thin_share       what a quota costs that is nearly used up: what runs out next week is saved for it today, and a
+                     quota that stays full fills no further
     near             targets whose costs differ by less than this share of the dearest are equals
     alike            equals whose speeds, with nothing else to do, differ by less than this share are near ties
     explore_share    of requests rich in slack, so many go to a target drawn at random
@@ -23,6 +26,8 @@ class PolicySettings:
 
     target_p: float = 0.95
     late_share: float = 3.0
+    scarce_share: float = 1.0
+    thin_share: float = 0.3
     near: float = 0.02
     alike: float = 0.3
     explore_share: float = 0.02

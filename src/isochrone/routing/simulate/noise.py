@@ -36,4 +36,5 @@ def drift(seed: int, *, length_s: float, step_s: float, volatility: float, memor
     walk = [0.0]
     for shock in draw.standard_normal(int(length_s / step_s) + 2):
         walk.append(walk[-1] * keep + fresh * shock)
-    return np.exp(np.array(walk))
+    slow: NDArray[np.float64] = np.exp(np.array(walk))
+    return slow

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from isochrone.routing.records import Ask, Candidate, Outcome, Target
 
@@ -32,14 +33,16 @@ class _Promise:
 
 
 class Oracle:
-    """spares  whether the fast places are kept free among those of one price (else they are used first)"""
+    """taste  what it prefers among the places that keep the budget: `cheap` (of one price the slowest, so that fast
+    ones stay free), `fast`, or `roomy` (the most quota or slots left).  The best of the three is the bound.
+    """
 
     name = "oracle"
 
-    def __init__(self, *, spares: bool = True) -> None:
+    def __init__(self, taste: Literal["cheap", "fast", "roomy"] = "cheap") -> None:
         self._world: World | None = None
         self._promises: dict[str, dict[int, _Promise]] = {}
-        self._spares = spares
+        self._taste = taste
 
     def bind(self, world: World) -> Oracle:
         """The world that it sees through."""
@@ -58,13 +61,12 @@ class Oracle:
         assert world is not None  # bound before the run
         flight = world.current
         places = [world.by_name[one.place] for one in candidates]
-        costs = {place.index: self._cost(place, flight, now) for place in places}
         kept: list[tuple[float, float, SimulatedPlace]] = []
         harms: list[tuple[int, float, SimulatedPlace]] = []
         for place in places:
             keeps, harm, first_s = self._look(place, flight, now)
             if keeps and harm == 0:
-                kept.append((costs[place.index], -first_s if self._spares else first_s, place))
+                kept.append((*self._rank(place, flight, first_s, now), place))
             else:
                 harms.append((harm, first_s, place))
         if kept:
@@ -75,9 +77,15 @@ class Oracle:
         rest = [place for place in places if place is not best]
         return Picked([(place.spec.name, MODEL) for place in (best, *rest)])
 
-    def _cost(self, place: SimulatedPlace, flight: Flight, now: float) -> float:
+    def _rank(self, place: SimulatedPlace, flight: Flight, first_s: float, now: float) -> tuple[float, float]:
         price, one = place.spec.price, flight.arrival
-        return price.prompt_usd_per_million * one.num_prompt + price.completion_usd_per_million * one.num_answer
+        cost = price.prompt_usd_per_million * one.num_prompt + price.completion_usd_per_million * one.num_answer
+        if self._taste == "cheap":
+            return cost, -first_s
+        if self._taste == "fast":
+            return first_s, cost
+        room = place.cloud.headroom(now) if place.cloud is not None else 1.0 - place.num_in_flight / 32.0
+        return -room, cost
 
     def _look(self, place: SimulatedPlace, flight: Flight, now: float) -> tuple[bool, int, float]:
         """(whether it keeps the budget there, how many promises it breaks, seconds to its first token)"""

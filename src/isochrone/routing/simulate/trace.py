@@ -39,8 +39,8 @@ class Arrival:
     total_s: float | None = None
 
 
-def read_azure(path: Path, num_wanted: int) -> list[Arrival]:
-    """The first so many requests."""
+def read_azure(path: Path, num_wanted: int, *, seed: int = 0) -> list[Arrival]:
+    """So many requests of the whole hour, each as likely as any other: its ups and downs stay."""
     arrivals: list[Arrival] = []
     start: datetime | None = None
     with path.open(newline="") as lines:
@@ -49,14 +49,16 @@ def read_azure(path: Path, num_wanted: int) -> list[Arrival]:
             start = start or at
             prompt, answer = int(row["ContextTokens"]), int(row["GeneratedTokens"])
             arrivals.append(Arrival((at - start).total_seconds(), max(1, prompt), max(1, answer)))
-            if len(arrivals) == num_wanted:
-                break
-    return arrivals
+    if num_wanted >= len(arrivals):
+        return arrivals
+    kept = sorted(random.Random(seed).sample(range(len(arrivals)), num_wanted))
+    return [arrivals[index] for index in kept]
 
 
 def read_mooncake(path: Path, num_wanted: int, *, shorten: int, seed: int = 0) -> list[Arrival]:
-    """The first so many requests; prompts and their blocks shortened by the same factor, so that what is shared
-    stays shared."""
+    """The first so many requests, because what is shared lies close together; prompts and their blocks shortened by
+    the same factor, so that it stays shared.
+    """
     draw, arrivals = random.Random(seed), []
     with path.open() as lines:
         for line in lines:

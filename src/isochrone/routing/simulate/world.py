@@ -29,8 +29,10 @@ RESET_S = 0.3
 """How long it takes to see that a place has died under a stream."""
 PAUSE_S = 2.0
 """How long a place that refused is left alone."""
-ATTEMPTS_MAX = 4
+LATER_S, PATIENCE_S = 0.5, 30.0
+"""When nobody takes a request it is offered again after a while, for so long in all."""
 EXECUTION = ExecutionSettings()
+ATTEMPTS_MAX = EXECUTION.attempts_max
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +138,11 @@ class World:
         now, one = self.clock.now, flight.arrival
         left = [place for place in self.places if place.spec.name not in flight.tried]
         usable = [place for place in left if now >= place.breaker.open_until] or left
-        if flight.num_attempts >= ATTEMPTS_MAX or not usable:
+        if flight.num_attempts >= ATTEMPTS_MAX:
             self._give_up(flight)
+            return
+        if not usable:
+            self._try_later(flight)
             return
         candidates = [
             place.candidate(one, now, self.policy.num_seen((place.spec.name, MODEL)), self._later(self._tick, place))
@@ -146,7 +151,7 @@ class World:
         ask, self.current = self._ask(flight, now), flight
         picked = self.policy.pick(ask, candidates, now)
         if not picked.order:
-            self._give_up(flight)
+            self._try_later(flight)
             return
         self._send(flight, self.by_name[picked.order[0][0]])
         if picked.forecast is not None and ask.ttft_s is not None and len(picked.order) > 1:
@@ -335,6 +340,13 @@ class World:
         place.cache.clear()
         for attempt in list(place.active.values()):
             self.clock.at(self.clock.now + RESET_S, self._later(self._fail, attempt, "failed"))
+
+    def _try_later(self, flight: Flight) -> None:
+        if self.clock.now - flight.arrival.at_s > PATIENCE_S:
+            self._give_up(flight)
+            return
+        flight.tried.clear()
+        self.clock.at(self.clock.now + LATER_S, self._later(self._try, flight))
 
     def _give_up(self, flight: Flight) -> None:
         flight.is_over = flight.has_failed = True
