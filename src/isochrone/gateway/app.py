@@ -198,6 +198,8 @@ class Gateway:
     async def generate(self, call: Call, answer: Callable[[Meter], Coroutine[Any, Any, None]]) -> None:
         """Run an answer that takes a slot: counted, refused while draining, cancelled when the caller hangs up."""
         self._expect_room()
+        if self.fleet is not None and b"isochrone-run" in call.headers:
+            await self.fleet.begin_run(call)
         load = self.place.status().load
         meter = Meter(self.metrics, call.arrived_at, load, self.predictor)
         call.trace = trace = Trace(
@@ -205,6 +207,7 @@ class Gateway:
             with_receipts=call.headers.get(b"isochrone-receipt", b"0") not in (b"", b"0"),
             predict=lambda *counts: predict(self.predictor, counts, load),
         )
+        trace.run = call.run
         token = CURRENT.set(trace)
         self._in_flight.add(call)
         self._idle.clear()

@@ -62,7 +62,8 @@ class Call:
         self.headers: dict[bytes, bytes] = dict(self._scope_headers)
         self.arrived_at: float = scope.get("state", {}).get("arrived_at") or time.monotonic()
         self.tenant, self.policy = "", policy
-        self.run = self.headers.get(b"isochrone-run", b"")[:RUN_BYTES_MAX].decode("latin-1")
+        said = self.headers.get(b"isochrone-run", b"")[:RUN_BYTES_MAX]
+        self.run = said.partition(b",")[0].strip().decode("latin-1")
         self.status, self.code = 0, ""
         self.more_headers: Headers = []
         self.trace: Trace | None = None

@@ -18,6 +18,7 @@ from isochrone.places.place import Status
 from isochrone.routing.records import Ask, Decision
 from isochrone.routing.router import Router
 
+from .agent_runs import HEADER, run_of
 from .call import Call
 from .deadlines import deadline_of
 from .relay_body import expect_bounds, read_body
@@ -51,6 +52,13 @@ class FleetFace:
     @property
     def policy(self) -> Policy:
         return self._policy()
+
+    async def begin_run(self, call: Call) -> None:
+        """The run that a call is a step of goes on.  Raises BadRequest and LedgerDown."""
+        said = run_of(call.headers[HEADER])
+        await self.router.runs.begin(
+            call.tenant, said.id, workflow=said.workflow, total_s=said.total_s, cost_usd=said.cost_usd
+        )
 
     async def announce(self, call: Call) -> None:
         """A node joins, drains or leaves.  Its token is checked where its body is read, not at the gate of callers."""

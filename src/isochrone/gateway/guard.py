@@ -75,6 +75,8 @@ class Guard:
             trace.begin(request, deadline)
             if trace.with_receipts and not request.with_receipt:
                 request = msgspec.structs.replace(request, with_receipt=True)
+            if trace.run and not request.run:
+                request = msgspec.structs.replace(request, run=trace.run)
         with self.reserving(request.tenant.partition(TENANT_MARK)[0], cost) as used:
             async with aclosing(self._place.complete(request, deadline)) as events:
                 async for event in events:

@@ -34,6 +34,7 @@ class Trace:
         predict: Callable[[int, int, int], tuple[float, float] | None] = lambda prompt, cached, answer: None,
     ) -> None:
         self.arrived_at, self.with_receipts = arrived_at, with_receipts
+        self.run = ""  # that the call is a step of
         self._predict = predict
         self._predicted: tuple[tuple[int, int, int], tuple[float, float] | None] | None = None
         self.model = ""
