@@ -1,4 +1,4 @@
-"""A running fleet changes under its streams: who stays is the same object, who goes finishes first, nodes come and go."""
+"""A fleet changes under its streams: who stays is the same object, who goes finishes first, nodes come and go."""
 
 import json
 
@@ -36,7 +36,8 @@ MORE = {"openai": Standing, "isochrone": Standing}
 
 def text_of(*names, model="small", extra=""):
     return extra + "".join(
-        f'[[place]]\nname = "{name}"\nkind = "openai"\nurl = "http://{name}:1"\nlocation = "site"\nmodels = ["{model}"]\n'
+        f'[[place]]\nname = "{name}"\nkind = "openai"\nurl = "http://{name}:1"\nlocation = "site"\n'
+        f'models = ["{model}"]\n'
         for name in names
     )
 

@@ -94,7 +94,7 @@ def _gateway(table: Located, folder: Path) -> tuple[str, Catalogue, str, bool]:
     if mdns and not token_env:
         raise table.wrong(
             "mdns without a token would let anybody on the network answer for us.",
-            fix='Name the variable of the token: token_env = "ISOCHRONE_JOIN_TOKEN".', key="mdns",
+            fix='Name the variable of the token: token_env = "FLEET_TOKEN".', key="mdns",
         )  # fmt: skip
     catalogue = _told(table, "catalogue", lambda: load(folder / own if own else None))
     return here, catalogue, token_env, mdns
