@@ -18,7 +18,7 @@ from isochrone.errors import (
     Throttled,
     Unreachable,
 )
-from isochrone.places.place import Format, Price
+from isochrone.places.place import Format, Model, Price
 from isochrone.routing.execute import Settings
 from isochrone.testing.places import ScriptedPlace, Turn, scripted_error
 from isochrone.testing.virtual_loop import run
@@ -132,6 +132,13 @@ def test_a_second_place_is_asked_beside_a_silent_first_and_the_loser_is_hung_up_
     assert 0.2 <= had.times[0] < 0.5
 
 
+def test_a_place_is_not_asked_beside_itself() -> None:
+    one = place("a", Turn(first_s=3.0))
+    one.models = (*one.models, Model("other", None, 0))
+    _, guide = go([one], None, Budget(ttft_s=1.0), chances=unlikely_once_silent, num_hedges=1)
+    assert guide.kinds == [("a", "first", "answered")]
+
+
 def test_the_first_may_still_win() -> None:
     had, guide = go(
         [place("a", Turn(first_s=0.4)), place("b", Turn(first_s=5.0))], None, Budget(ttft_s=1.0),
@@ -212,6 +219,19 @@ def test_other_models_go_on_by_words_and_are_given_no_seed() -> None:
     partial = second.requests[0].partial
     assert partial is not None and partial.ids == () and partial.text == "One two three" and partial.num_tokens == 3
     assert second.requests[0].sampling.seed is None
+
+
+def test_an_answer_of_which_not_all_tokens_are_known_is_gone_on_with_by_words() -> None:
+    second = place("b", same_as="x")
+    had, _ = go([place("a", Turn(die_after=4, ids_until=2), same_as="x"), second])
+    partial = second.requests[0].partial
+    assert had.text == TEXT and partial is not None and partial.ids == () and partial.text == "One two three four"
+
+
+def test_a_continuation_has_no_first_words_to_be_in_time_for() -> None:
+    second = place("b")
+    go([place("a", Turn(die_after=3)), second], None, Budget(ttft_s=30.0, total_s=60.0))
+    assert second.deadlines[0].ttft_at is None
 
 
 def test_the_pause_of_a_stall_is_bounded_by_the_callers_tokens() -> None:

@@ -44,6 +44,7 @@ class Turn:
     die_after     words after which the connection breaks, or `late_error` is raised
     end_after     words after which the stream ends without an ending
     stall_after   words after which nothing comes for stall_s
+    ids_until     words after which it does not tell their tokens any more
     hold_every    the text of every so-manieth token comes only with the next one's; 0: of none
     close_s       how long it takes to hang up
     """
@@ -57,6 +58,7 @@ class Turn:
     end_after: int | None = None
     stall_after: int | None = None
     stall_s: float = FOR_EVER_S
+    ids_until: int | None = None
     hold_every: int = 0
     close_s: float = 0.0
 
@@ -81,7 +83,7 @@ class ScriptedPlace:
         self.words, self.turns = list(words), list(turns) or [Turn()]
         self.models: tuple[Model, ...] = (
             Model(model, context, 0, abilities=tuple(abilities), same_as=same_as, quality=quality, price=price),
-        )
+        )  # a test may add more
         self._counts_usage = counts_usage
         self.state: Literal["loading", "ready", "restarting", "failed"] = "ready"
         self.load = Load()
@@ -137,7 +139,8 @@ class ScriptedPlace:
             text = held + self.words[at + number]
             is_held = not is_last and turn.hold_every and (number + 1) % turn.hold_every == 0
             held = text if is_held else ""
-            ids = (at + number,) if request.with_ids else ()
+            tells = request.with_ids and (turn.ids_until is None or number < turn.ids_until)
+            ids = (at + number,) if tells else ()
             yield Delta(0, "" if is_held else text, 1, ids=ids)
             await asyncio.sleep(turn.gap_s)
         await self._fail(turn, num_words - at)

@@ -83,11 +83,11 @@ class Contest(Generic[Item]):
         return self._following() is not None
 
     def end(self, sent: Sent, kind: OutcomeKind, error: IsochroneError | None = None) -> None:
-        """Book the end of an attempt, once."""
-        if sent.kind is None:
-            sent.kind, sent.ended_at = kind, self._clock()
-            sent.code = error.code if error else ""
-            self._guide.ended(sent, error)
+        """Book the end of an attempt."""
+        assert sent.kind is None, f"{sent.target} ended as {sent.kind} and as {kind}"
+        sent.kind, sent.ended_at = kind, self._clock()
+        sent.code = error.code if error else ""
+        self._guide.ended(sent, error)
 
     def leave(self, attempt: Attempt[Item]) -> None:
         """Close its stream, without waiting."""
