@@ -34,7 +34,14 @@ up: $(VENV)/.installed  ## serve the small model in the foreground
 	@echo "  curl -N http://$(HOST):$(PORT)/v1/chat/completions -H 'content-type: application/json' -d '{\"model\": \"$(MODEL)\", \"stream\": true, \"messages\": [{\"role\": \"user\", \"content\": \"What is an isochrone?\"}]}'"
 	$(BIN)/isochrone up $(MODEL) --host $(HOST) --port $(PORT)
 
-test: $(VENV)/.installed-dev  ## the whole suite, real model included
+# The ledger's tests run on SQLite and on PostgreSQL; without the latter they fail under CI, and are skipped elsewhere.
+.PHONY: postgresql
+postgresql:
+	@ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	  && (apt-get install -y -q postgresql || (apt-get update -q && apt-get install -y -q postgresql)) >/dev/null; } \
+	  || [ "$$CI" != true ] || { echo "The ledger's tests need PostgreSQL: apt-get install -y postgresql" >&2; exit 1; }
+
+test: $(VENV)/.installed-dev postgresql  ## the whole suite, real model included
 	$(BIN)/isochrone pull $(MODEL)
 	$(BIN)/python -m pytest
 

@@ -1,4 +1,4 @@
-"""Spending limits under kill -9: python -m benchmarks.spending [--num 50000] [--store sqlite,postgres] [--json FILE or -]
+"""Spending limits under kill -9: python -m benchmarks.spending [--num 68000] [--store sqlite,postgres] [--json FILE]
 
 Two gateways share one ledger and spend for keys whose limits are ample or tight, 256 requests each at once.  One of
 them is killed in the middle, and another takes its place.  Then the books are compared with what the gateways said:
@@ -201,7 +201,7 @@ def database(store: str) -> Iterator[Where]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--num", type=int, default=50_000, help="increments")
+    parser.add_argument("--num", type=int, default=68_000, help="requests; tight limits refuse one in four")
     parser.add_argument("--store", default="sqlite,postgres", help="which, with commas")
     parser.add_argument("--json", help="where to write the figures; - is stdout")
     arguments = parser.parse_args()

@@ -81,6 +81,10 @@ class Settings:
     host: str = _setting("127.0.0.1", "Address to listen on. Any but loopback needs an API key.", _text)
     port: int = _setting(8400, "Port to listen on; 0 takes a free one.", _whole(0, 65535))
     api_key: str | None = _setting(None, "Key that callers must send as a bearer token.", _text, secret=True)
+    ledger: str | None = _setting(
+        None, "URL of a PostgreSQL database that keeps the ledger, as several gateways share it; auto keeps a file.",
+        _or_auto(_text), secret=True,
+    )  # fmt: skip
     offline: bool = _setting(False, "Reach no network: models must be here already.", _flag)
     weights: str = _setting(
         "auto", "Form of the weights of an unquantised model: auto, f32, bf16, int8 or int4.",
@@ -124,6 +128,11 @@ class Settings:
         30.0, "Time that running requests get to finish after SIGTERM.", units.parse_duration,
         key="drain", show=units.format_duration,
     )  # fmt: skip
+
+
+def ledger_where(settings: Settings) -> Path | str:
+    """The ledger of these settings: its URL, or its file."""
+    return settings.ledger or paths.ledger_path()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import pytest
 from isochrone import paths
 from isochrone.cli.app import DONE, FAILED, MISUSED, run
 from isochrone.cli.explain import picture
-from isochrone.ledger import Ledger, Timeline
+from isochrone.ledger import AttemptRecord, DecisionRecord, Ledger, Timeline
 from isochrone.places.place import Receipt, Sampling
 
 TIMELINE = Timeline(
@@ -78,6 +78,43 @@ def test_explain_shows_predicted_real_and_allowed_and_where_the_time_went(
     assert json.loads(capsys.readouterr().out)[0]["decode_s"] == 0.4
     assert run(["explain"]) == DONE
     assert "abc" in capsys.readouterr().out
+
+
+def test_explain_shows_each_candidate_with_why_it_lost_and_every_attempt(
+    ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"place": "edge", "model": "tiny", "verdict": "chosen", "ttft": {"p50_s": 0.04, "p90_s": 0.06, "p99_s": 0.1},
+         "total": {"p50_s": 1.0, "p90_s": 1.2, "p99_s": 2.0}, "p_within": 0.97, "cost_usd": 0.0},
+        {"place": "cloud", "model": "big", "verdict": "outside region:eu"},
+    ]  # fmt: skip
+    body = msgspec.json.encode({"decision": {"rows": rows}})
+    decision = DecisionRecord(id="abc", owner="o", at=1e9, place="edge", policy="isochrone", propensity=0.9, body=body)
+    attempts = [
+        AttemptRecord(id="abc", owner="o", at=1e9, place="edge", model="tiny", kind="failed"),
+        AttemptRecord(id="abc", owner="o", at=1e9 + 1, place="lan", model="tiny", kind="answered", is_hedge=True,
+                      cost_usd=0.00125),
+    ]  # fmt: skip
+    assert ledger.timelines.record(TIMELINE) and ledger.decisions.record(decision, attempts)
+    ledger.close()
+    assert run(["explain", "abc"]) == DONE
+    out = capsys.readouterr().out
+    assert "isochrone chose edge, with probability 0.900" in out and "97.0 %" in out
+    assert "outside region:eu" in out and "2 (hedge)" in out and "0.001250" in out
+    assert run(["explain", "abc", "--json"]) == DONE
+    told = json.loads(capsys.readouterr().out)
+    assert [one["kind"] for one in told["attempts"]] == ["failed", "answered"]
+    assert told["decisions"][0]["body"]["decision"]["rows"][1]["verdict"] == "outside region:eu"
+
+
+def test_a_key_with_a_spending_limit_shows_what_it_spent_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["keys", "add", "ann", "--usd-per-day", "2.5", "--usd-total", "50"]) == DONE
+    assert run(["keys", "list", "--json"]) == DONE
+    (key,) = json.loads(capsys.readouterr().out.split("\n", 1)[1])
+    assert (key["usd_per_day"], key["usd_total"], key["usd_spent_today"], key["usd_spent"]) == (2.5, 50, 0, 0)
+    assert run(["keys", "list"]) == DONE
+    assert "0.0000 of 2.5" in capsys.readouterr().out
+    assert run(["keys", "add", "bob", "--usd-total", "0"]) == MISUSED
 
 
 def test_the_bars_follow_one_another_and_fill_the_whole() -> None:

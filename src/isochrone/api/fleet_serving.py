@@ -17,8 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from isochrone import paths
-from isochrone.config import Settings
+from isochrone.config import Settings, ledger_where
 from isochrone.errors import BadConfig
 from isochrone.gateway.access import Access
 from isochrone.gateway.fleet_face import FleetFace
@@ -100,7 +99,7 @@ def serve_fleet(
     own = None if model is None else served_model(model, settings, name=name, on_licence=on_licence)
     serving = Serving(
         host=settings.host, port=settings.port, api_key=settings.api_key, drain_s=settings.drain_s,
-        log_level=settings.log_level, ledger_path=paths.ledger_path(),
+        log_level=settings.log_level, ledger_path=ledger_where(settings),
     )  # fmt: skip
     ledger = Ledger(serving.ledger_path)
     ledger.open(time.monotonic())

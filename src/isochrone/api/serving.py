@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from isochrone import paths
-from isochrone.config import Settings
+from isochrone.config import Settings, ledger_where
 from isochrone.engine.client import EngineClient
 from isochrone.engine.records import EngineLimits, EngineSpec
 from isochrone.errors import IsochroneError, NotFound
@@ -68,7 +68,7 @@ def serve_model(
     served = served_model(model, settings, name=name, on_licence=on_licence, limits=limits)
     serving = Serving(
         host=settings.host, port=settings.port, api_key=settings.api_key, drain_s=settings.drain_s,
-        log_level=settings.log_level, ledger_path=paths.ledger_path(),
+        log_level=settings.log_level, ledger_path=ledger_where(settings),
     )  # fmt: skip
     with ExitStack() as stack:
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from isochrone import paths
 from isochrone.errors import BadRequest, IsochroneError, NotFound
 from isochrone.places.place import Receipt
 
@@ -64,9 +63,10 @@ def read_receipts(named: str) -> list[Receipt]:
         if path.stat().st_size > RECEIPT_BYTES_MAX:
             raise BadRequest(f"{named} is too large for a receipt.", fix="Name the file with the receipt itself.")
         return parse_receipts(path.read_bytes())
+    from isochrone.config import ledger_where, resolve
     from isochrone.ledger import receipts_of
 
-    found = receipts_of(paths.ledger_path(), named)
+    found = receipts_of(ledger_where(resolve().settings), named)
     if not found:
         raise NotFound(
             f"There is no file {named}, and the ledger has no receipt of a request with that id.",

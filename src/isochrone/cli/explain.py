@@ -3,42 +3,47 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from .output import print_json, print_table
-from .verb import verb
+from .verb import settings_from, verb
 
 if TYPE_CHECKING:
-    from isochrone.ledger import Timeline
+    from isochrone.ledger import AttemptRecord, DecisionRecord, Timeline
 
 BAR_CHARS = 40
 
 
-@verb("isochrone explain 9f2c51d07a6b4e8f", "isochrone explain", "isochrone explain --json", is_native=False)
+@verb("isochrone explain 9f2c51d07a6b4e8f", "isochrone explain", "isochrone explain --json", settings=("ledger",),
+      is_native=False)  # fmt: skip
 @click.argument("id", required=False)
-def command(id: str | None, as_json: bool) -> None:
-    """Show where a request's time went, beside what was predicted and allowed.
+def command(id: str | None, as_json: bool, ledger: str | None) -> None:
+    """Show where a request went and why, where its time went, and what was predicted and allowed.
 
     ID is the answer's x-request-id.  Without one, the latest requests are listed.
     """
-    from isochrone import paths
+    from isochrone.config import ledger_where
     from isochrone.errors import NotFound
-    from isochrone.ledger import timelines_of
+    from isochrone.ledger import decisions_of, timelines_of
 
-    found = timelines_of(paths.ledger_path(), id)
-    if id is not None and not found:
+    where = ledger_where(settings_from({"ledger": ledger}))
+    found = timelines_of(where, id)
+    decided, attempts = decisions_of(where, id) if id is not None else ([], [])
+    if id is not None and not found and not decided:
         raise NotFound(
             f"The ledger has no request {id}.",
             fix="Name an answer's x-request-id, within a week; `isochrone explain` lists the latest.",
         )
     if as_json:
-        return print_json(found)
+        return print_json(found if not decided else _routed(found, decided, attempts))
     if id is None:
         return _list(found)
-    for line in picture(found[0]):
+    for line in picture(found[0]) if found else ():
         click.echo(line)
+    if decided:
+        _print_decision(decided[0], attempts)
     if len(found) > 1:
         click.echo(f"\n{len(found) - 1} earlier requests have the same id; --json shows them all.")
 
@@ -70,6 +75,69 @@ def picture(one: Timeline) -> list[str]:
         late = "  late" if budget_s is not None and real_s is not None and real_s > budget_s else ""
         lines.append(f"{name:12} {_time(predicted_s):>10} {_time(real_s):>10} {_time(budget_s):>10}{late}")
     return [*lines, "", *_bars(one)]
+
+
+def _print_decision(decision: DecisionRecord, attempts: list[AttemptRecord]) -> None:
+    """The table of candidates with the reason why each lost, and what became of the attempts."""
+    body = _decoded(decision.body)
+    rows = body.get("decision", body).get("rows", [])
+    chance = "" if decision.propensity >= 1 else f", with probability {decision.propensity:.3f}"
+    exploring = ", to learn of it" if decision.is_exploring else ""
+    click.echo(f"\n{decision.policy} chose {decision.place or 'no place'}{chance}{exploring}:")
+    print_table(
+        ("place", "model", "first token p50", "p90", "whole p50", "in budget", "USD", "verdict"),
+        [
+            (
+                row.get("place", ""), row.get("model", ""), _time(_quantile(row, "ttft", "p50_s")),
+                _time(_quantile(row, "ttft", "p90_s")), _time(_quantile(row, "total", "p50_s")),
+                _share(row.get("p_within")), _usd(row.get("cost_usd")), row.get("verdict", ""),
+            )
+            for row in rows
+        ],
+    )  # fmt: skip
+    if attempts:
+        click.echo("")
+        print_table(
+            ("attempt", "place", "model", "came to", "USD"),
+            [
+                (f"{number}{' (hedge)' if one.is_hedge else ''}", one.place, one.model, one.kind, _usd(one.cost_usd))
+                for number, one in enumerate(attempts, start=1)
+            ],
+        )
+
+
+def _routed(
+    found: list[Timeline], decided: list[DecisionRecord], attempts: list[AttemptRecord]
+) -> dict[str, list[dict[str, object]]]:
+    """All that the ledger has of one id."""
+    import msgspec
+
+    def facts(record: DecisionRecord | AttemptRecord) -> dict[str, object]:
+        return msgspec.structs.asdict(record) | {"body": _decoded(record.body)}
+
+    return {
+        "timelines": [msgspec.to_builtins(one) for one in found],
+        "decisions": [facts(one) for one in decided],
+        "attempts": [facts(one) for one in attempts],
+    }
+
+
+def _decoded(body: bytes) -> dict[str, Any]:
+    import msgspec
+
+    return msgspec.json.decode(body, type=dict[str, Any])
+
+
+def _quantile(row: dict[str, Any], what: str, which: str) -> float | None:
+    return (row.get(what) or {}).get(which)
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def _usd(usd: float | None) -> str:
+    return "-" if usd is None else f"{usd:.6f}"
 
 
 def _bars(one: Timeline) -> list[str]:

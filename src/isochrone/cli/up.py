@@ -15,12 +15,12 @@ from .verb import LOADING, model_argument, settings_from, verb
     "isochrone up ./model.gguf --port 9000 --context 4096",
     "isochrone up --fleet fleet.toml smollm2-135m",
     "ISOCHRONE_API_KEY=change-me isochrone up smollm2-135m --host 0.0.0.0",
-    settings=("host", "port", "drain", "log_level", "kv_spill", *LOADING),
+    settings=("host", "port", "drain", "log_level", "ledger", "kv_spill", *LOADING),
 )
 @model_argument(required=False)
 @click.option("--name", help="Id that clients call the model by; its own name unless given.")
 @click.option(
-    "--fleet", type=click.Path(exists=True, dir_okay=False), help="Choose among the places of this file; MODEL is one."
+    "--fleet", type=click.Path(dir_okay=False), help="Choose among the places of this file; MODEL is one."
 )
 def command(model: str | None, name: str | None, fleet: str | None, as_json: bool, **flags: Any) -> None:
     """Serve a model over the APIs of OpenAI, Anthropic and Ollama, in the foreground.

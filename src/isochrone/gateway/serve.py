@@ -39,14 +39,14 @@ class Serving:
     """How to serve.
 
     api_key      one key that may do everything, beside those of the ledger
-    ledger_path  file of the ledger; None keeps one until the server stops
+    ledger_path  file of the ledger, or the URL of its database; None keeps one until the server stops
     drain_s      what running requests get to finish after the first SIGTERM
     """
 
     host: str = "127.0.0.1"
     port: int = 8400
     api_key: str | None = None
-    ledger_path: Path | None = None
+    ledger_path: Path | str | None = None
     drain_s: float = 30.0
     log_level: str = "info"
     limits: Limits = field(default_factory=Limits)

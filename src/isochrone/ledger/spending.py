@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -243,6 +242,8 @@ class Spending:
                 await self._expect_heard()
 
     async def _register(self) -> None:
+        import secrets  # of no use until a key with a limit asks
+
         gateway, sent_at, store = secrets.token_hex(8), self._alive(), self._desk.store
 
         def write(connection: Connection) -> None:
