@@ -11,6 +11,10 @@ from typing import Any
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 
+LISTING = (
+    b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 27\r\n\r\n{"object":"list","data":[]}'
+)
+
 
 def chunk(delta: dict[str, Any], reason: str | None = None, **more: Any) -> bytes:
     """A frame of a stream."""
@@ -57,6 +61,9 @@ class Upstream:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
+                if head.startswith(b"GET"):
+                    await write(LISTING)
+                    continue
                 lines = (line.lower() for line in head.split(b"\r\n"))
                 length = next(line for line in lines if line.startswith(b"content-length:"))
                 body = await reader.readexactly(int(length[15:]))

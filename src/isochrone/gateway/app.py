@@ -90,7 +90,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/metrics": {"GET": operations.metrics},
     "/openapi.json": {"GET": openapi.describe},
 }
-MODEL_ROUTE = "/v1/models/{id}"
+MODEL_ROUTE, EXPLAIN_ROUTE = "/v1/models/{id}", "/v1/explain/{id}"
 RESPONSE_ROUTES: dict[str, dict[str, Handler]] = {
     "/v1/responses/{id}": {"GET": openai_responses_stored.retrieve, "DELETE": openai_responses_stored.remove},
     "/v1/responses/{id}/cancel": {"POST": openai_responses_stored.cancel},
@@ -276,6 +276,8 @@ def find_route(path: str) -> tuple[str, dict[str, Handler] | None]:
         return path, ROUTES[path]
     if path.startswith("/v1/fleet/"):
         return "/v1/fleet/{action}", None
+    if path.startswith("/v1/explain/") and len(path) > len("/v1/explain/"):
+        return EXPLAIN_ROUTE, {"GET": _of_fleet("explain")}
     if path.startswith("/v1/models/") and len(path) > len("/v1/models/"):
         return MODEL_ROUTE, {"GET": operations.model}
     head, _, tail = path.removeprefix("/v1/responses/").partition("/")

@@ -2,11 +2,13 @@
 
     POST /v1/route                          where a chat would go now, and why: nothing is sent
     GET  /v1/places                         the places, their models and how they do
+    GET  /v1/explain/{id}                   why a request of this caller went where it went
     POST /v1/fleet/join|drain|leave         nodes that announce themselves, with the fleet's token
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +16,9 @@ import msgspec
 
 from isochrone.budget import Policy
 from isochrone.errors import IsochroneError, NoPlace, NotFound
+from isochrone.ledger import decisions_of
 from isochrone.places.place import Status
+from isochrone.routing.journal import read, read_attempt
 from isochrone.routing.records import Ask, Decision
 from isochrone.routing.router import Router
 
@@ -27,7 +31,7 @@ from .relaying import Relay
 if TYPE_CHECKING:
     from .app import Gateway
 
-FLEET_PATH = "/v1/fleet/"
+FLEET_PATH, EXPLAIN_PATH = "/v1/fleet/", "/v1/explain/"
 ROUTED = Policy(is_routed=True)
 
 
@@ -87,6 +91,21 @@ async def route(gateway: Gateway, call: Call) -> None:
 async def places(gateway: Gateway, call: Call) -> None:
     """Every place with its models."""
     await call.respond(msgspec.json.encode({"object": "list", "data": place_rows(_router(gateway))}))
+
+
+async def explain(gateway: Gateway, call: Call) -> None:
+    """The decisions and attempts of one of this caller's requests, as `isochrone explain` shows them."""
+    id = call.path.removeprefix(EXPLAIN_PATH)
+    decided, attempts = await asyncio.to_thread(decisions_of, gateway.ledger.path, id)
+    own = [record for record in decided if record.owner == call.tenant]
+    if not own:
+        raise NotFound(f"There is no decision on a request {id[:80]}.", fix="Name an answer's x-request-id.")
+    rows = []
+    for record in own:
+        ask, decision = read(record.body)
+        rows.append({"at": record.at} | decision_fields(ask, decision))
+    sent = [msgspec.to_builtins(read_attempt(one.body)) for one in attempts if one.owner == call.tenant]
+    await call.respond(msgspec.json.encode({"id": id, "decisions": rows, "attempts": sent}))
 
 
 def _router(gateway: Gateway) -> Router:
