@@ -67,6 +67,17 @@ class Continuation:
         if partial.ids:
             _expect_same(self.said, partial)
 
+    @property
+    def is_over(self) -> bool:
+        """A stop string stands in what is answered already."""
+        return self.said.finish_reason is not None
+
+    @property
+    def end(self) -> Delta:
+        """The only delta of an answer that is over."""
+        said = self.said
+        return Delta(said.index, "", 0, finish_reason=said.finish_reason, stopped_by=said.stopped_by)
+
     def resumed(self, submit: records.Submit) -> records.Submit:
         """The request for the rest."""
         kept = self.ids[: len(self.ids) - len(self._redrawn)]

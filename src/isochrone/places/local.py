@@ -177,12 +177,11 @@ class Local:
         submit = to_submit(request, read, deadline, info, reader)
         answers = [_answer(index, request, read, reader) for index in range(request.n)]
         again = Continuation(answers[0], begun, request.partial) if begun and request.partial else None
-        if again is not None:
-            if again.said.finish_reason:  # a stop string stands in what is answered already
-                yield Prompted(len(read.ids))
-                yield replace(again.said, text="", reasoning="", tool_calls=(), scored=(), num_tokens=0)
-                return
-            submit = again.resumed(submit)
+        if again is not None and again.is_over:
+            yield Prompted(len(read.ids))
+            yield again.end
+            return
+        submit = submit if again is None else again.resumed(submit)
         model_hash = await self._run_aside(self._model_hash) if request.with_receipt else ""
         accounts = Accounts(request, submit, info, model_hash, begun)
         prompt = _PromptScores(reader, request, read.ids)
