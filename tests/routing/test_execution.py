@@ -116,6 +116,11 @@ def test_attempts_are_bounded() -> None:
     assert isinstance(had.error, Unreachable) and len(guide.began) == 3
 
 
+def test_a_place_that_sends_events_without_end_and_without_a_word_is_hung_up_on() -> None:
+    had, guide = go([place("a", Turn(num_empty=10_000)), place("b")])
+    assert had.text == TEXT and guide.kinds == [("a", "first", "failed"), ("b", "failover", "answered")]
+
+
 # hedging
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import pytest
@@ -14,6 +15,9 @@ from isochrone.budget import Budget, Deadline
 from isochrone.errors import ContextTooLong, IsochroneError, NoPlace, NotFound, Throttled, Unreachable, Unsupported
 from isochrone.places.place import Chat, Load, Message, Pace, Price, Prompted, Request, Tool
 from isochrone.places.route import Route
+from isochrone.predict.blackbox import Prior
+from isochrone.routing.breaker import Answered
+from isochrone.routing.execute import Settings
 from isochrone.routing.journal import Routed
 from isochrone.routing.members import FixedFleet, FixedMember
 from isochrone.routing.outlook import Outlook
@@ -125,8 +129,6 @@ def test_a_failover_is_told_and_learned_and_recorded_once() -> None:
 
 def test_a_place_that_fails_is_let_alone_and_tried_again_later() -> None:
     async def main() -> None:
-        import asyncio
-
         ill = place("a", DOWN, DOWN, DOWN, Turn())
         router = router_of(ill)
         for _ in range(3):
@@ -235,15 +237,119 @@ def test_models_of_one_name_are_the_same_only_if_all_places_agree() -> None:
     run(main())
 
 
-def test_a_prompt_goes_where_its_beginning_is_and_the_estimate_learns_from_what_is_reported() -> None:
+def test_a_place_that_answered_a_prompt_probably_holds_its_beginning() -> None:
     async def main() -> None:
-        router = router_of(place("a"), place("b"))
-        long = request(prompt=Chat((Message("user", "word " * 2000),)))
-        had = await ask(router, long)
-        _, decision = router.decide(long, Deadline.start(Budget(), now()))
-        field = router.scout.look("m", now(), {(way(had).place, "m"): 700.0})
-        assert {one.place: one.num_cached for one in field.candidates}[way(had).place] == 700
-        assert decision.chosen is not None
+        router = router_of(place("a", price=Price(10.0, 1.0, 1.0)), place("b", price=Price(10.0, 1.0, 1.0)))
+        text = "word " * 2000
+        had = await ask(router, request(prompt=Chat((Message("user", text),))))
+        longer = request(prompt=Chat((Message("user", text + "and more"),)))
+        _, decision = router.decide(longer, Deadline.start(Budget(), now()))
+        costs = {row.place: row.cost_usd for row in decision.rows}
+        other = "b" if way(had).place == "a" else "a"
+        assert decision.chosen == (way(had).place, "m") and (costs[way(had).place] or 0.0) < (costs[other] or 0.0)
+
+    run(main())
+
+
+def test_how_long_a_prompt_is_in_tokens_is_learned_from_what_places_count() -> None:
+    async def main() -> None:
+        router = router_of(place("a", num_prompt=1004))
+        asked = request(prompt=Chat((Message("user", "ab" * 1000),)))
+        first, _ = router.decide(asked, Deadline.start(Budget(), now()))
+        for _ in range(60):
+            await ask(router, asked)
+        later, _ = router.decide(asked, Deadline.start(Budget(), now()))
+        assert first.num_prompt < 600 and later.num_prompt == pytest.approx(1004, rel=0.05)
+
+    run(main())
+
+
+def test_a_place_that_is_silent_longer_than_it_ever_was_is_hedged_with_what_was_learned() -> None:
+    async def main() -> None:
+        quick = place("a", *[Turn()] * 40, Turn(first_s=60.0))
+        router = router_of(quick, place("b", price=Price(1.0, 1.0)))
+        for _ in range(40):
+            await ask(router, None, Budget(ttft_s=1.0))
+        for _ in range(3):
+            router.breakers.note(("a", "m"), Answered(), now())
+        router.outlook.expect(("b", "m"), Prior(start_s=0.1, spread=0.2))
+        had = await ask(router, None, Budget(ttft_s=1.0))
+        assert had.text == TEXT and had.times[0] < 1.0
+        assert [(one.place, one.why, one.kind) for one in way(had).attempts] == [
+            ("a", "first", "hedged_out"),
+            ("b", "hedge", ""),
+        ]
+
+    run(main())
+
+
+def test_chances_count_from_the_sending() -> None:
+    async def main() -> None:
+        router = router_of(place("a"))
+        _, journey = router.journey(request(), Deadline.start(Budget(ttft_s=1.0), now()))
+        journey.decide()
+        forecast = router.outlook.see(*_ask_and_field(router, journey), now=now())
+        assert journey.chance(("a", "m"), 0.5, 0.2) == pytest.approx(forecast.p_first_by(0, 0.7, 0.2))
+
+    run(main())
+
+
+def _ask_and_field(router: Router, journey: Any) -> tuple[Any, Any]:
+    return journey.decide()[0], router.scout.look("m", now(), {}).candidates
+
+
+def test_a_place_is_held_while_it_is_asked_and_let_go_after() -> None:
+    async def main() -> None:
+        holds: list[int] = [0, 0]
+
+        class Held(FixedMember):
+            def hold(self) -> Any:
+                @contextmanager
+                def counted() -> Any:
+                    holds[0] += 1
+                    yield
+                    holds[1] += 1
+
+                return counted()
+
+        router = router_of(Held(place("a", Turn(die_after=2), Turn())), Held(place("b")))
+        async with aclosing(router.complete(request(), Deadline.start(Budget(), now()))) as events:
+            await anext(events)
+            assert holds == [1, 0]
+        await ask(router)
+        assert holds[0] == holds[1] >= 2
+
+    run(main())
+
+
+def test_places_that_fail_for_everybody_are_not_asked_again_and_again() -> None:
+    async def main() -> None:
+        first, second = place("a", DOWN), place("b", Turn(error=Unsupported("Not here.", fix="None.")))
+        router = router_of(first, second, settings=Settings(retry_burst=2.0, retry_share=0.0))
+        for _ in range(10):
+            await ask(router)
+            router.breakers.forget("a")
+        assert len(first.requests) + len(second.requests) <= 10 + 4
+
+    run(main())
+
+
+def test_the_books_of_traffic_close() -> None:
+    async def main() -> None:
+        one = place("a", num_prompt=50)
+        router = router_of(one)
+        async with aclosing(router.complete(request(), Deadline.start(Budget(), now()))) as events:
+            await anext(events)
+            count = router.traffic.at(("a", "m"))
+            assert (count.num_in_flight, count.num_silent, count.silent_prompt) == (1, 0, 0)
+            assert count.in_flight_prompt > 0
+            again = asyncio.ensure_future(ask(router))
+            await asyncio.sleep(0.05)
+            assert (router.traffic.at(("a", "m")).num_in_flight, router.traffic.at(("a", "m")).num_silent) == (2, 1)
+            again.cancel()
+            await asyncio.wait([again])
+            assert (router.traffic.at(("a", "m")).num_in_flight, router.traffic.at(("a", "m")).num_silent) == (1, 0)
+        expect_nothing_in_flight(router, one)
 
     run(main())
 
@@ -346,8 +452,6 @@ def test_many_requests_over_ailing_places_each_end_well_or_typed_and_every_book_
     specs: list[Any], arrivals: list[tuple[float, float | None]], seed: int
 ) -> None:
     async def main() -> None:
-        import asyncio
-
         places = [place(f"p{number}", *turns, same_as=same) for number, (turns, same) in enumerate(specs)]
         router = router_of(*places, seed=seed)
 

@@ -66,6 +66,7 @@ class Turn:
 class ScriptedPlace:
     """Fulfils `Place`.  Every answer is the words; token i of them has the id i.
 
+    num_prompt  tokens that it counts in every prompt
     turns    what it does with the first request, the second and so on; the last one repeats
     same_as  names the model, so that places of one name go on exactly with each other's answers
     requests, deadlines  what it was asked
@@ -76,7 +77,7 @@ class ScriptedPlace:
         self, name: str, words: Sequence[str], turns: Sequence[Turn] = (), *, model: str = "m", same_as: str = "",
         abilities: Sequence[Ability] = ABILITIES, price: Price | None = None, location: str = "local",
         continues: Literal["exactly", "roughly", "no"] = "exactly", counts_usage: bool = False,
-        context: int | None = None, quality: float | None = None,
+        context: int | None = None, quality: float | None = None, num_prompt: int = 10,
     ) -> None:  # fmt: skip
         self.name, self.location, self.price = name, location, price or Price()
         self.continues: Literal["exactly", "roughly", "no"] = continues
@@ -84,7 +85,7 @@ class ScriptedPlace:
         self.models: tuple[Model, ...] = (
             Model(model, context, 0, abilities=tuple(abilities), same_as=same_as, quality=quality, price=price),
         )  # a test may add more
-        self._counts_usage = counts_usage
+        self._counts_usage, self._num_prompt = counts_usage, num_prompt
         self.state: Literal["loading", "ready", "restarting", "failed"] = "ready"
         self.load = Load()
         self.pace: Pace | None = None
@@ -127,7 +128,7 @@ class ScriptedPlace:
         await asyncio.sleep(turn.first_s)
         if turn.error is not None:
             raise turn.error
-        yield Prompted(10)
+        yield Prompted(self._num_prompt)
         for _ in range(turn.num_empty):
             yield Delta(0, "", 0)
         num_words = len(self.words) if request.max_tokens is None else min(len(self.words), request.max_tokens)
@@ -144,7 +145,7 @@ class ScriptedPlace:
             yield Delta(0, "" if is_held else text, 1, ids=ids)
             await asyncio.sleep(turn.gap_s)
         await self._fail(turn, num_words - at)
-        usage = Usage(10 + at, max(0, num_words - at)) if self._counts_usage else None
+        usage = Usage(self._num_prompt + at, max(0, num_words - at)) if self._counts_usage else None
         yield Delta(0, held, 0, finish_reason=reason, usage=usage)
 
     async def _fail(self, turn: Turn, number: int) -> None:
