@@ -137,5 +137,5 @@ def test_no_request_made_from_the_description_is_a_server_error(live: Server, op
     assert statuses[200] or operation.path in NEVER, statuses
 
 
-NEVER = {"/v1/responses/{id}/cancel", "/v1/models/{id}", "/v1/route", "/v1/places"}
+NEVER = {"/v1/responses/{id}/cancel", "/v1/models/{id}", "/v1/route", "/v1/places", "/v1/node/complete"}
 """Answered only for what such requests cannot guess: a response that is being written, a model's name."""
