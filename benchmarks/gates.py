@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from isochrone.predict import ModelShape
+from isochrone.predict.shape import ModelShape
 
 PREFILL_512, PREFILL_2048, DECODE_0, DECODE_2000, BATCH_16 = (
     "prefill 512", "prefill 2048", "decode, depth 0", "decode, depth 2000", "batch 16",

@@ -250,3 +250,25 @@ def test_more_grammars_than_are_compiled_at_once_are_told_when_to_come_again():
     with pytest.raises(Overloaded, match="are being compiled already"):
         grammars.find(Grammar("regex", "b"), 0.0)
     open_gate.set()
+
+
+LONG = Grammar(
+    "json_schema",
+    json.dumps(
+        {
+            "type": "object",
+            "properties": {"notes": {"type": "array", "items": {"type": "string"}}, "size": {"type": "integer"}},
+            "required": ["notes", "size"],
+        }
+    ),
+)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_an_answer_under_a_schema_is_brought_to_its_end_before_its_limit(seed):
+    """The letters of the scripted model are drawn at random, and would hardly ever close a string."""
+    sampling = SamplingParams(temperature=1.5, seed=seed)
+    submit = Submit(id=1, prompt_ids=[7], sampling=sampling, eos_ids=(0,), max_tokens=90, grammar=LONG)
+    answer = run(engine_of(), [submit])[1, 0]
+    assert answer.finish_reason == "stop"
+    assert set(json.loads(TOKENS.decode(answer.token_ids))) >= {"notes", "size"}

@@ -18,7 +18,8 @@ from isochrone.gateway.meter import Meter, Prediction
 from isochrone.gateway.metrics import Histogram, Metrics, gauges
 from isochrone.ledger import WriterStats
 from isochrone.places.place import Delta, Load, Prompted, Status
-from isochrone.predict import FORMS, Machine, ModelShape, ShapeCost
+from isochrone.predict.latency import Machine
+from isochrone.predict.shape import FORMS, ModelShape, ShapeCost
 from tests.predict.machine import PROFILE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "http.md").read_text()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isochrone.predict import Correction, learn
+from isochrone.predict.correction import Correction, learn
 
 
 def taught(ratios, predicted_s=0.1):

@@ -7,21 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.errors import BadRequest, ContextTooLong
-from isochrone.predict import (
-    FORMS,
-    Efficiency,
-    Machine,
-    Network,
-    Queue,
-    RegionCost,
-    ShapeCost,
-    StepCost,
-    decode_step_s,
-    predict_model,
-    predict_request,
-    prefill_s,
-    step_s,
-)
+from isochrone.predict.cost import Efficiency, RegionCost, StepCost, step_s
+from isochrone.predict.latency import Machine, Network, Queue, decode_step_s, predict_request, prefill_s
+from isochrone.predict.model import predict_model
+from isochrone.predict.shape import FORMS, ShapeCost
 
 from .machine import PROFILE
 from .test_shape import LLAMA_1B, QWEN3, SMOLLM2

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isochrone.predict import FORMS, Chunk, ModelShape, ShapeCost
-from isochrone.predict.shape import attended, weight_bytes
+from isochrone.predict.shape import FORMS, Chunk, ModelShape, ShapeCost, attended, weight_bytes
 
 SMOLLM2 = ModelShape(576, 1536, 30, 9, 3, 64, vocab=49152, context=8192, is_tied=True)
 QWEN3 = ModelShape(1024, 3072, 28, 16, 8, 128, vocab=151936, context=40960, is_tied=True, has_qk_norm=True)
@@ -66,6 +65,6 @@ def test_weights_are_read_once_for_a_whole_batch():
 @pytest.mark.parametrize("head_dim", [64, 128])
 def test_the_cache_is_priced_as_its_pages_are_laid_out(kv_type, head_dim):
     from isochrone.compiler.table import PAGE_TOKENS, page_bytes
-    from isochrone.predict import kv_item_bytes
+    from isochrone.predict.shape import kv_item_bytes
 
     assert 2 * PAGE_TOKENS * head_dim * kv_item_bytes(kv_type, head_dim) == page_bytes(head_dim, kv_type)

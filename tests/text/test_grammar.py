@@ -187,3 +187,36 @@ def test_a_place_can_be_copied_and_gone_back_to():
 def test_a_vocabulary_without_an_end_token_takes_no_grammar():
     with pytest.raises(BadGrammar, match="ends an answer"):
         compile_grammar("regex", "a", Vocabulary(FakeTokens(97, eos_ids=()), 97))
+
+
+def spelled(words):
+    bits = np.unpackbits(words.view(np.uint8), bitorder="little")
+    return {TOKENS.decode([int(token)]) for token in np.flatnonzero(bits)}
+
+
+@pytest.mark.parametrize(
+    "value, so_far, closers",
+    [
+        ({"type": "string"}, '"abc', {'"'}),
+        ({"type": "string", "minLength": 9}, '"abc', None),
+        ({"type": "array", "items": {"type": "string"}}, "[", {"]"}),
+        ({"type": "array", "items": {"type": "integer"}}, "[12", {"]"}),
+        ({"type": "object", "properties": {"a": {"type": "integer"}}, "additionalProperties": True}, "{", {"}"}),
+        ({"anyOf": [{"type": "string"}, {"type": "integer"}]}, "", {'"'}),
+        ({"type": "integer", "minimum": 1000}, "1", None),
+    ],
+)
+def test_towards_its_limit_a_value_may_only_be_closed_where_it_can_be(value, so_far, closers):
+    matcher = schema(value)
+    for token in TOKENS.encode(so_far, add_special=False):
+        matcher.push(token)
+    pieces = spelled(matcher.closing_mask())
+    if closers is None:
+        assert pieces == spelled(matcher.mask()) and len(pieces) > 1
+    else:
+        assert all(set(piece) <= set('"]}') and piece[0] in closers for piece in pieces) and pieces
+
+
+def test_only_json_is_closed():
+    matcher = compile_grammar("regex", '[a-z"]+', VOCABULARY)
+    assert np.array_equal(matcher.closing_mask(), matcher.mask())

@@ -18,7 +18,7 @@ from pathlib import Path
 from isochrone import paths
 from isochrone.errors import BadModel, NotFound
 from isochrone.graph.formats import FORMATS
-from isochrone.predict import FORMS, Form, ModelShape
+from isochrone.predict.shape import FORMS, Form, ModelShape
 from isochrone.weights import here
 from isochrone.weights.catalogue import CATALOGUE
 

@@ -11,7 +11,8 @@ from isochrone.errors import BadModel, NotFound
 from isochrone.graph.formats import WeightFormat
 from isochrone.memory import free_bytes
 from isochrone.models import ModelConfig, canonical_names, read_config
-from isochrone.predict import FORMS, Form, ModelPrediction, ModelShape, predict_model
+from isochrone.predict.model import ModelPrediction, predict_model
+from isochrone.predict.shape import FORMS, Form, ModelShape
 from isochrone.profile import load_profile, profile_path
 from isochrone.weights import Checkpoint, open_checkpoint, store
 from isochrone.weights.catalogue import CATALOGUE

@@ -28,7 +28,8 @@ from isochrone.gateway.serve import Serving, serve
 from isochrone.places.local import Local
 from isochrone.places.place import Details, Load
 from isochrone.places.reader import Reader
-from isochrone.predict import Machine, ShapeCost, kv_item_bytes
+from isochrone.predict.latency import Machine
+from isochrone.predict.shape import ShapeCost, kv_item_bytes
 from isochrone.profile import MachineProfile, load_profile, profile_path
 from isochrone.weights import here
 from isochrone.weights.content import content_hash

@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from isochrone.errors import BadGrammar, IsochroneError
-from isochrone.text.grammar import Matcher
 
 from .grammar import GrammarState
 from .grammars import Grammars
 from .records import Submit, deadline_exceeded
+
+if TYPE_CHECKING:
+    from isochrone.text.grammar import Matcher
 
 INLINE_S = 0.002
 """What a step gives a new grammar to be ready at once: most are in a millisecond."""

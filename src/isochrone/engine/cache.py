@@ -8,13 +8,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from isochrone.runtime.step import Runtime, RuntimeInfo
 
 from .pages import PagePool
 from .prefix import PrefixTree, root_key
 from .sequence import Sequence
-from .spill import Spill
+
+if TYPE_CHECKING:
+    from .spill import Spill
 
 PINNED_SHARE, PINNED_SHARE_TENANT = 0.5, 0.25
 """Of all pages, those that may be pinned at once, by everybody and by one tenant; further pins are not taken."""

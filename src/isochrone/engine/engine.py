@@ -15,10 +15,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from isochrone.errors import IsochroneError
 from isochrone.runtime.step import Runtime, StepResult
-from isochrone.text.grammar import Tokens
 
 from .admission import draining, expect_room, expect_servable
 from .anteroom import Anteroom, Called, Guest
@@ -43,8 +43,10 @@ from .records import (
 from .roster import Roster
 from .schedule import StepPlan, plan_step
 from .sequence import Sequence, Taken
-from .spill import Spill
 from .timekeeper import Timekeeper
+
+if TYPE_CHECKING:
+    from isochrone.text.grammar import Tokens
 
 NUM_GUESSED_STEPS = 8
 """Steps with guesses of which one is learned from: each is another size, and to learn costs a hundredth of a step."""
@@ -198,6 +200,8 @@ class Engine:
             return None
         assert limits.spill_dir is not None, "who allows a spill says where"
         block_bytes = self._runtime.info.page_bytes
+        from .spill import Spill  # its file and its thread are for whoever asked for them
+
         spill = Spill(Path(limits.spill_dir), limits.spill_bytes, block_bytes)
         return Shelf(spill, self._runtime, self.time.compute_s, block_bytes / READ_BYTES_PER_S)
 

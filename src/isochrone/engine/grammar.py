@@ -14,11 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from isochrone.runtime.step import U32
-from isochrone.text.grammar import Matcher
+
+if TYPE_CHECKING:
+    from isochrone.text.grammar import Matcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +61,20 @@ class GrammarState:
             self.forced = []  # an answer begun elsewhere may have been cut in another way
         self._look()
 
-    def walk(self, guesses: Sequence[int], num_max: int, *, forces: bool = True) -> Walk:
+    def walk(
+        self, guesses: Sequence[int], num_max: int, *, forces: bool = True, num_free: int = 1 << 62
+    ) -> Walk:
         """Follow the guesses as far as the grammar does, with the forced tokens between them, at most num_max in all.
 
-        forces  False: of what is forced only the very next token is looked at, and none is added
+        forces    False: of what is forced only the very next token is looked at, and none is added
+        num_free  tokens until the answer, if it is JSON, is to be brought to its end
         """
         tokens: list[int] = []
         masks: list[U32] = []
         forced, num_forced, guesses = list(self.forced), 0, list(guesses)
         try:
             while True:
-                masks.append(self._one(forced[0]) if forced else self._matcher.mask())
+                masks.append(self._one(forced[0]) if forced else self._mask(num_free - len(tokens)))
                 if len(tokens) == num_max:
                     break
                 if forced and forces:
@@ -92,6 +98,9 @@ class GrammarState:
     def _look(self) -> None:
         if not self.forced and not self._matcher.is_over:
             self.forced = self._matcher.forced()
+
+    def _mask(self, num_free: int) -> U32:
+        return self._matcher.mask() if num_free > 0 else self._matcher.closing_mask()
 
     def _one(self, token: int) -> U32:
         words = np.zeros(self._matcher.num_words, np.uint32)

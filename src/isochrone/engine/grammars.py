@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
+from typing import TYPE_CHECKING
 
 from isochrone.errors import BadGrammar, IsochroneError, Overloaded, Unsupported
-from isochrone.text.grammar import Matcher, Tokens, Vocabulary, compile_grammar
 
 from .records import Grammar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from isochrone.text.grammar import Matcher, Tokens, Vocabulary
 
 NUM_KEPT_MAX = 32
 NUM_KEPT_BYTES_MAX = 2**20
@@ -48,7 +51,7 @@ class Grammars:
         future = self._pending.get(grammar) or self._begin(grammar)
         try:
             error = future.exception(wait_s)
-        except NotYet:
+        except TimeoutError:
             return None
         del self._pending[grammar]
         if error is not None:
@@ -66,6 +69,10 @@ class Grammars:
             raise Overloaded(
                 f"{len(self._pending)} grammars are being compiled already.", fix="Ask again later.", retry_after_s=1.0
             )
+        from concurrent.futures import ThreadPoolExecutor  # most requests have no grammar
+
+        from isochrone.text.grammar import Vocabulary, compile_grammar
+
         self._pool = self._pool or ThreadPoolExecutor(NUM_THREADS, "isochrone-grammar")
         if self._first is None:
             self._first = self._pool.submit(lambda: Vocabulary(load(), self._vocab_size))

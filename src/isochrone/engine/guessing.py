@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from isochrone.errors import IsochroneError
+from isochrone.text.grammar_closing import num_closing
 
 from .batch import Work
 from .roster import Roster
@@ -93,7 +94,8 @@ class Guesser:
         if sequence.grammar is None:
             work.drafts = guess[:num_max]
         else:
-            walk = sequence.grammar.walk(guess, num_max, forces=self._forces)
+            num_free = sequence.num_answer_max - num_closing(sequence.num_answer_max) - sequence.num_answer
+            walk = sequence.grammar.walk(guess, num_max, forces=self._forces, num_free=num_free)
             work.drafts, work.masks = walk.tokens, walk.masks
         standing = sequence.standing
         while standing.num_pages * self._limits.page_tokens < standing.num_tokens + len(work.drafts):

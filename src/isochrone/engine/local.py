@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from isochrone.errors import IsochroneError
 from isochrone.runtime.step import Runtime
-from isochrone.text.grammar import Tokens
 
 from .engine import Engine
 from .records import Delta, EngineInfo, EngineLimits, EngineStats, Submit, error_of
 from .stream import Stream
+
+if TYPE_CHECKING:
+    from isochrone.text.grammar import Tokens
 
 
 class LocalEngine:

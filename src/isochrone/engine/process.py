@@ -14,17 +14,19 @@ import socket
 import sys
 import time
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 
 from isochrone.errors import BadConfig, IsochroneError
 from isochrone.runtime.step import Runtime
-from isochrone.text.grammar import Tokens
 
 from .engine import Engine
 from .records import Cancel, Drain, EngineSpec, Failed, FromEngine, Ready, Shutdown, Submit, ToEngine
 from .wire import Unpacker, pack, to_engine
+
+if TYPE_CHECKING:
+    from isochrone.text.grammar import Tokens
 
 INBOX_BYTES = 2**18
 """Read at most this much between two steps; the rest waits in the kernel and slows its sender."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from isochrone.places.place import Load
-from isochrone.predict import Correction, Machine, Queue, learn, predict_request
-from isochrone.predict.latency import CostModel
+from isochrone.predict.correction import Correction, learn
+from isochrone.predict.latency import CostModel, Machine, Queue, predict_request
 
 from .meter import Prediction
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from isochrone.errors import BadGrammar, MissingExtra
 
+from .grammar_closing import Closing
 from .grammar_limits import expect_bounded, of_compiler, of_step
 
 if TYPE_CHECKING:
@@ -81,6 +82,15 @@ class Vocabulary:
         return trie
 
 
+    @cached_property
+    def closing(self) -> Closing:
+        """What closes a JSON value.  Made with the first one that nears its limit."""
+        tokenizer = self.tokenizer
+        num = min(self.num_tokens, tokenizer.num_tokens)
+        pieces = (b"" if tokenizer.is_special(id) else tokenizer.piece(id) for id in range(num))
+        return Closing(pieces, self.num_words)
+
+
 class _Cutter:
     """A tokenizer in the words of llguidance."""
 
@@ -102,14 +112,17 @@ class _Cutter:
 
 
 class Matcher:
-    """An answer's place in its grammar.  Used by one thread at a time."""
+    """An answer's place in its grammar.  Used by one thread at a time.
 
-    def __init__(self, inner: LLMatcher, vocabulary: Vocabulary) -> None:
-        self._inner, self._vocabulary = inner, vocabulary
+    is_json  the whole answer is one JSON value, so that it is known what would close it
+    """
+
+    def __init__(self, inner: LLMatcher, vocabulary: Vocabulary, *, is_json: bool = False) -> None:
+        self._inner, self._vocabulary, self.is_json = inner, vocabulary, is_json
 
     def copy(self) -> Matcher:
         """The same place, to go on from separately; what the lexer has learned is shared."""
-        return Matcher(self._inner.deep_copy(), self._vocabulary)
+        return Matcher(self._inner.deep_copy(), self._vocabulary, is_json=self.is_json)
 
     @property
     def num_words(self) -> int:
@@ -132,6 +145,11 @@ class Matcher:
         with self._sound():
             self._inner.unsafe_compute_mask_ptr(words.ctypes.data, words.nbytes)
         return words
+
+    def closing_mask(self) -> U32:
+        """`mask`, of a JSON value narrowed to the tokens that bring it to its end."""
+        mask = self.mask()
+        return self._vocabulary.closing.narrow(mask) if self.is_json else mask
 
     def push(self, token: int) -> None:
         """The token follows.  Raises BadGrammar when it may not, or when to know it costs too much."""
@@ -178,7 +196,7 @@ def compile_grammar(kind: Kind, source: str, vocabulary: Vocabulary) -> Matcher:
     inner = make(vocabulary.trie, grammar, log_level=0, limits=llguidance.LLParserLimits(**LIMITS))
     if inner.is_error():
         raise of_compiler(kind, inner.get_error())
-    return Matcher(inner, vocabulary)
+    return Matcher(inner, vocabulary, is_json=kind == "json_schema")
 
 
 def library() -> Any:
