@@ -88,7 +88,7 @@ class Vocabulary:
         tokenizer = self.tokenizer
         num = min(self.num_tokens, tokenizer.num_tokens)
         pieces = (b"" if tokenizer.is_special(id) else tokenizer.piece(id) for id in range(num))
-        return Closing(pieces, self.num_words)
+        return Closing(pieces, self.eos_ids, self.num_words)
 
 
 class _Cutter:
