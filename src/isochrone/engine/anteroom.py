@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from isochrone.errors import BadGrammar, IsochroneError
 
-from .grammar import GrammarState
 from .grammars import Grammars
 from .records import Submit, deadline_exceeded
 
 if TYPE_CHECKING:
     from isochrone.text.grammar import Matcher
+
+    from .grammar import GrammarState
 
 INLINE_S = 0.002
 """What a step gives a new grammar to be ready at once: most are in a millisecond."""
@@ -100,6 +101,8 @@ class Anteroom:
 
 
 def _states(submit: Submit, matcher: Matcher) -> dict[int, GrammarState]:
+    from .grammar import GrammarState  # most requests have none
+
     begun = {resume.sample: resume.token_ids for resume in submit.resume}
     return {
         sample: GrammarState(matcher.copy(), begun.get(sample, ())) for sample in begun or range(submit.sampling.n)

@@ -26,7 +26,6 @@ from .batch import Work
 from .bounds import engine_info, step_limits
 from .cache import READ_BYTES_PER_S, Shelf
 from .failures import NUM_LOSSES_MAX, lost_too_often, not_finite, raised_alone
-from .grammar import GrammarState
 from .grammars import Grammars
 from .guessing import Guesser
 from .outcome import Outcome, read_rows
@@ -47,6 +46,8 @@ from .timekeeper import Timekeeper
 
 if TYPE_CHECKING:
     from isochrone.text.grammar import Tokens
+
+    from .grammar import GrammarState
 
 NUM_GUESSED_STEPS = 8
 """Steps with guesses of which one is learned from: each is another size, and to learn costs a hundredth of a step."""

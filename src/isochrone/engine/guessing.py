@@ -8,15 +8,18 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from isochrone.errors import IsochroneError
-from isochrone.text.grammar_closing import num_closing
 
 from .batch import Work
 from .roster import Roster
 from .schedule import Limits
 from .sequence import Sequence
-from .speculate import Candidate, Speculator
+
+if TYPE_CHECKING:
+    from .speculate import Speculator
 
 
 class Guesser:
@@ -27,7 +30,13 @@ class Guesser:
 
     def __init__(self, roster: Roster, limits: Limits, *, forces: bool, drafts: bool) -> None:
         self._roster, self._limits, self._forces, self._drafts = roster, limits, forces, drafts
-        self._speculator = Speculator()
+
+    @cached_property
+    def _speculator(self) -> Speculator:
+        """Made after the first token, which does not wait for it."""
+        from .speculate import Speculator
+
+        return Speculator()
 
     def guess(self, decoding: list[Sequence], works: list[Work]) -> dict[int, list[int]]:
         """Tokens guessed for some of those who draw, by the numbers of the sequences."""
@@ -35,6 +44,10 @@ class Guesser:
             return {}
         drawing = decoding + [work.sequence for work in works if work.draws and work.sequence.standing.has_begun]
         room = self._num_pages_spare() * self._limits.page_tokens
+        if not drawing:
+            return {}
+        from .speculate import Candidate
+
         sequences, candidates = [], []
         for sequence in drawing:
             num_max = min(sequence.num_guessable(), self._num_paged(sequence) + room)
@@ -94,6 +107,8 @@ class Guesser:
         if sequence.grammar is None:
             work.drafts = guess[:num_max]
         else:
+            from isochrone.text.grammar_closing import num_closing
+
             num_free = sequence.num_answer_max - num_closing(sequence.num_answer_max) - sequence.num_answer
             walk = sequence.grammar.walk(guess, num_max, forces=self._forces, num_free=num_free)
             work.drafts, work.masks = walk.tokens, walk.masks

@@ -6,15 +6,18 @@ import math
 from array import array
 from collections.abc import Sequence as ListLike
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from isochrone.budget import DEFAULT_TOTAL_S
 
-from .grammar import GrammarState
 from .prefix import child_key
 from .records import FinishReason, Submit, Timing
 from .sampling import Edits, stream_key
 from .schedule import Standing
-from .speculate import Followed
+
+if TYPE_CHECKING:
+    from .grammar import GrammarState
+    from .speculate import Followed
 
 
 @dataclass(slots=True, eq=False)

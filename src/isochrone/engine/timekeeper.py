@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from heapq import merge
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,12 +14,13 @@ from isochrone.runtime.step import StepBatch
 
 from .admission import itl_too_tight, too_late
 from .chunking import DUE_SHARE, streams_max, urgent_slowdown
-from .forecast import Decoding, Queued, Room, forecast
 from .records import Policy
 from .roster import Roster
 from .schedule import Limits, Standing, rank
 from .sequence import Request, Sequence
-from .triage import Job, choose_late
+
+if TYPE_CHECKING:
+    from .forecast import Queued
 
 NUM_DECODE_STEPS = 8
 """Decode steps alike of which one is learned from: the others would say the same."""
@@ -111,6 +113,8 @@ class Timekeeper:
         dated = [s for s in roster.waiting if s.standing.due_at < math.inf]
         if not dated:
             return 0
+        from .triage import Job, choose_late
+
         dated += [s for s in roster.running if s.standing.due_at < math.inf and s.standing.num_left > 1]
         slowdown = OPTIMISM * urgent_slowdown(self._decode_load(roster), self._itl_s(roster), self.pace)
         jobs = [
@@ -141,6 +145,8 @@ class Timekeeper:
         return list(merge(prefilling, waiting, key=lambda s: rank(s.standing)))
 
     def _forecast(self, queue: list[Sequence], roster: Roster, *, urgent: bool) -> list[float]:
+        from .forecast import Decoding, Room, forecast  # a first request is alone, and nothing to foresee
+
         decoding = [
             Decoding(s.standing.num_computed, self._num_left(s), s.standing.num_pages)
             for s in roster.running
@@ -156,6 +162,8 @@ class Timekeeper:
         return forecast([self._queued(s) for s in queue], decoding, room, self.pace, urgent=urgent)
 
     def _queued(self, sequence: Sequence) -> Queued:
+        from .forecast import Queued
+
         standing = sequence.standing
         is_in = sequence.slot >= 0
         num_pages = standing.num_pages
