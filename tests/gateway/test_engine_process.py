@@ -32,7 +32,8 @@ def start(tokenizer_directory: Path) -> Iterator[Start]:
 
     def start(**faults: Any) -> Server:
         facts = {"vocab_size": 330, "context": 512, "num_pages": NUM_PAGES, "num_tokens_max": 128}
-        spec = EngineSpec(load="isochrone.testing.runtime:load_fake", arguments={**facts, **faults})
+        fake = "isochrone.testing.runtime"
+        spec = EngineSpec(load=f"{fake}:load_fake", tokens=f"{fake}:load_fake_tokens", arguments={**facts, **faults})
         serving = Serving(port=0, log_level="critical")
         servers.append(start_server(tokenizer_directory, serving, lambda: EngineClient(spec)))
         return servers[-1]
@@ -54,6 +55,17 @@ def test_a_request_before_the_model_is_loaded_waits_for_it(start: Start) -> None
     server = start()
     answer = server.client().completions.create(**GREEDY)
     assert answer.usage is not None and answer.usage.completion_tokens == 60
+
+
+def test_the_engines_process_finds_the_tokens_that_a_grammar_needs(start: Start) -> None:
+    """They are loaded there, with the first grammar, by the name in the spec.  (Its words are not the gateway's.)"""
+    pytest.importorskip("llguidance")
+    form = {"type": "json_schema", "json_schema": {"name": "flag", "schema": {"type": "boolean"}}}
+    messages: Any = [{"role": "user", "content": "yes?"}]
+    answer = start().client().chat.completions.create(
+        model=MODEL, messages=messages, max_tokens=20, response_format=form, temperature=0,  # type: ignore[call-overload]
+    )  # fmt: skip
+    assert answer.usage.completion_tokens == 1 and answer.choices[0].finish_reason == "stop"
 
 
 def test_a_seed_is_a_text_streamed_or_not_and_none_is_another_each_time(start: Start) -> None:

@@ -54,7 +54,7 @@ def load_runtime(spec: EngineSpec) -> Runtime:
 def load_tokens(spec: EngineSpec) -> Tokens:
     """Call the function that the spec names for the tokenizer."""
     assert spec.tokens is not None, "called only where the spec names one"
-    return cast(Tokens, _named(spec.tokens)(**spec.arguments))
+    return cast("Tokens", _named(spec.tokens)(**spec.arguments))
 
 
 def _named(path: str) -> Callable[..., object]:
