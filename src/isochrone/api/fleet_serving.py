@@ -25,6 +25,7 @@ from isochrone.gateway.logs import Log
 from isochrone.gateway.relay_doors import FleetDoors
 from isochrone.gateway.relaying import Relay
 from isochrone.gateway.serve import Serving, bind, loop_factory, serve_on
+from isochrone.gateway.telemetry import tracer_of
 from isochrone.ledger import Ledger
 from isochrone.places.place import Place
 from isochrone.places.spec import PlaceSpec
@@ -149,7 +150,9 @@ def compose(
     )  # fmt: skip
     doors = FleetDoors(fleet)
     announcing = Door(ledger.nodes, token, found.geography) if token else None
-    face = FleetFace(router, Relay(router, doors), announcing=announcing, policy=lambda: fleet.file.policy)
+    face = FleetFace(
+        router, Relay(router, doors), announcing=announcing, policy=lambda: fleet.file.policy, tracer=tracer_of()
+    )
     return router, face, doors
 
 

@@ -222,6 +222,8 @@ class Gateway:
             if not self._in_flight:
                 self._idle.set()
             facts = meter.close(time.monotonic())
+            if trace.route is not None:
+                facts |= self.metrics.of_route(trace.route)
             tell = log.info if "predicted_ttft_s" in facts else log.debug
             tell("request.done", request=call.id, status=call.status or 499, **facts)
 
@@ -235,6 +237,10 @@ class Gateway:
         )
         for receipt in call.trace.receipts:
             self.ledger.receipts.record(call.tenant, call.id, msgspec.json.encode(receipt))
+        if self.fleet is not None and self.fleet.tracer is not None:
+            from .telemetry import span_of
+
+            span_of(self.fleet.tracer, call, route, time.time(), now)
 
     def _expect_room(self) -> None:
         if self.is_draining:

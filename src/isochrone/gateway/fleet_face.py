@@ -29,6 +29,8 @@ from .relay_body import expect_bounds, read_body
 from .relaying import Relay
 
 if TYPE_CHECKING:
+    from opentelemetry.trace import Tracer
+
     from .app import Gateway
 
 FLEET_PATH, EXPLAIN_PATH = "/v1/fleet/", "/v1/explain/"
@@ -45,12 +47,14 @@ class FleetFace:
     """router  chooses among the places;  relay: answers chats;  announcing: None, no node can join
 
     policy  what the operator asks of every request now
+    tracer  what each answer's trace is made with; None: nobody receives them
     """
 
     def __init__(
         self, router: Router, relay: Relay, *, announcing: Announcing | None = None,
-        policy: Callable[[], Policy] = lambda: ROUTED,
+        policy: Callable[[], Policy] = lambda: ROUTED, tracer: Tracer | None = None,
     ) -> None:  # fmt: skip
+        self.tracer = tracer
         self.router, self.relay, self.announcing, self._policy = router, relay, announcing, policy
 
     @property

@@ -81,6 +81,9 @@ class Meter:
         metrics.prompt_tokens.add(self.num_prompt)
         metrics.cached_tokens.add(self.num_cached)
         metrics.answer_tokens.add(self.num_answer)
+        if self.num_prompt:
+            metrics.prompt_sizes.observe(self.num_prompt)
+            metrics.answer_sizes.observe(self.num_answer)
         metrics.duration_s.observe(now - self._arrived_at)
         facts: dict[str, Any] = {
             "prompt_tokens": self.num_prompt,

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from isochrone.ledger import WriterStats
 from isochrone.places.place import Status
+from isochrone.places.route import Route
 
 Labels = tuple[tuple[str, str], ...]
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
-_LATENCY_S = (0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_LATENCY_S = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _ITL_S = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1.0)
+_TOKENS = tuple(4.0**power for power in range(11))
+"""1 to a million, as OpenTelemetry's conventions cut them."""
 _RATIO = (0.5, 0.67, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.25, 1.5, 2.0)
 
 
@@ -79,11 +83,28 @@ class Metrics:
         self.duration_s = Histogram(
             "gen_ai_server_request_duration_seconds", "First byte of the request to the answer's end.", _LATENCY_S
         )
+        self.prompt_sizes = Histogram("isochrone_request_prompt_tokens", "Prompt tokens of a request.", _TOKENS)
+        self.answer_sizes = Histogram("isochrone_request_generation_tokens", "Tokens generated for one.", _TOKENS)
+        self.attempts = Counter("isochrone_attempts_total", "Times that a place was asked, by how it ended and why.")
+        self.cost_usd = Counter("isochrone_cost_usd_total", "US dollars that answers cost, by the place they ended at.")
         self.ttft_error = Histogram(
             "isochrone_ttft_prediction_error_ratio", "Actual over predicted time to first token.", _RATIO
         )
         for counter in (self.hang_ups, self.rate_limited, self.prompt_tokens, self.cached_tokens, self.answer_tokens):
             counter.add(0)
+
+    def of_route(self, route: Route) -> dict[str, Any]:
+        """Count a routed answer's attempts and cost, beside what was predicted; and its facts for the log."""
+        for attempt in route.attempts:
+            self.attempts.add(place=attempt.place, why=attempt.why, kind=attempt.kind or "answered")
+        self.cost_usd.add(route.cost_usd, place=route.place)
+        facts: dict[str, Any] = {
+            "place": route.place, "model": route.model, "attempts": len(route.attempts),
+            "cost_usd": round(route.cost_usd, 9),
+        }  # fmt: skip
+        if route.predicted_ttft_s is not None:
+            facts["predicted_ttft_s"] = round(route.predicted_ttft_s, 4)
+        return facts
 
     def page(self, gauges: Mapping[str, tuple[str, float]]) -> bytes:
         """The whole page.  gauges  name -> (explanation, value as it is now)"""
