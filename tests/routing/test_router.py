@@ -16,7 +16,7 @@ from isochrone.errors import ContextTooLong, IsochroneError, NoPlace, NotFound, 
 from isochrone.places.place import Chat, Load, Message, Pace, Price, Prompted, Request, Tool
 from isochrone.places.route import Route
 from isochrone.predict.blackbox import Prior
-from isochrone.routing.breaker import Answered
+from isochrone.routing.breaker import Answered, Failed
 from isochrone.routing.execute import Settings
 from isochrone.routing.journal import Routed
 from isochrone.routing.members import FixedFleet, FixedMember
@@ -330,6 +330,18 @@ def test_places_that_fail_for_everybody_are_not_asked_again_and_again() -> None:
             await ask(router)
             router.breakers.forget("a")
         assert len(first.requests) + len(second.requests) <= 10 + 4
+
+    run(main())
+
+
+def test_a_place_that_has_left_is_forgotten() -> None:
+    async def main() -> None:
+        router = router_of(place("a", DOWN), place("b"))
+        for _ in range(3):
+            router.breakers.note(("a", "m"), Failed(), now())
+        assert not router.breakers.is_open_for(("a", "m"), now())
+        router.forget("a")
+        assert router.breakers.is_open_for(("a", "m"), now())
 
     run(main())
 

@@ -37,10 +37,17 @@ def test_a_wait_that_takes_too_long_ends_when_it_does() -> None:
 
 def test_a_slow_reader_is_not_the_streams_silence() -> None:
     async def main() -> None:
-        watch, stream = Watch(now, within(1.0)), numbers(0.1, 0.9, 0.9)
+        looked: list[float] = []
+
+        def look(silent_s: float) -> float | None:
+            looked.append(silent_s)
+            return within(1.0)(silent_s)
+
+        watch, stream = Watch(now, look), numbers(0.1, 0.9, 0.9)
         for expected in range(3):
             assert await watch.wait(anext(stream)) == expected
             await asyncio.sleep(50.0)
+        assert max(looked) < 1.0
         watch.close()
 
     run(main())

@@ -73,6 +73,12 @@ class Scout:
             known = self._models[target] = own, said, _described(own or Model(target[1], None, 0), said)
         return known[2]
 
+    def forget(self, place: str) -> None:
+        """The place has left the fleet."""
+        for target in [target for target in self._models if target[0] == place]:
+            del self._models[target]
+            self._paces.pop(target, None)
+
     def _expect(self, target: Target, pace: Pace) -> None:
         """Until something was seen of a place of ours, it is as it says."""
         if self._paces.get(target) is not pace and not self._outlook.num_seen(target):

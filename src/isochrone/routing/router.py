@@ -91,6 +91,13 @@ class Router:
         """For a request that states none."""
         return self._random.randrange(SEEDS)
 
+    def forget(self, place: str) -> None:
+        """A place has left the fleet and is closed: another of its name would be a stranger."""
+        self.breakers.forget(place)
+        self.affinity.forget(place)
+        self.allowances.forget(place)
+        self.scout.forget(place)
+
     def record(self, routed: Routed) -> None:
         """Hand the record of a request to the journal."""
         if self._journal is not None:
