@@ -52,10 +52,10 @@ def choose(
     rest = sorted((i for i in able if verdicts[i] is not None), key=lambda i: (weights[i], -p[i]))
     order, propensity, is_exploring = rest, 1.0, False
     if likely:
-        likely, propensity = _ranked(likely, candidates, forecast, weights, draw, settings)
-        order = likely + rest
+        likely, chances = _ranked(likely, candidates, forecast, weights, draw, settings)
+        order, propensity = likely + rest, chances[likely[0]]
         if settings.explore_share and _is_rich(ask, forecast, likely[0], settings):
-            order, propensity, is_exploring = _explored(order, propensity, draw, settings)
+            order, propensity, is_exploring = _explored(order, chances, draw, settings)
     elif ask.strict:
         order = []
     return Decision(
@@ -93,31 +93,30 @@ def _ranked(
     weights: Sequence[float],
     draw: Draw,
     settings: PolicySettings,
-) -> tuple[list[int], float]:
-    """Those that are likely enough, best first; and the probability with which the first came to stand there."""
+) -> tuple[list[int], dict[int, float]]:
+    """Those that are likely enough, best first; and with which probability each could have come to stand first."""
     likely.sort(key=lambda i: weights[i])
     least = weights[likely[0]] + settings.near
     equals = [i for i in likely if weights[i] <= least]
     if len(equals) == 1:
-        return likely, 1.0
+        return likely, {likely[0]: 1.0}
     empty = forecast.empty_s.tolist()
     slowest = max(empty[i] for i in equals) / (1.0 + settings.alike)
     ties = [i for i in equals if empty[i] >= slowest]
-    chosen, propensity = _one_of_two(ties, candidates, draw)
-    return [chosen, *(i for i in likely if i != chosen)], propensity
+    chosen, chances = _one_of_two(ties, candidates, draw)
+    return [chosen, *(i for i in likely if i != chosen)], chances
 
 
-def _one_of_two(ties: list[int], candidates: Sequence[Candidate], draw: Draw) -> tuple[int, float]:
+def _one_of_two(ties: list[int], candidates: Sequence[Candidate], draw: Draw) -> tuple[int, dict[int, float]]:
     """Of two drawn at random the one with less work ahead: many gateways that think alike do not all go one way."""
     if len(ties) == 1:
-        return ties[0], 1.0
+        return ties[0], {ties[0]: 1.0}
     ties.sort(key=lambda i: (candidates[i].silent_prompt, candidates[i].num_in_flight, i))
     n = len(ties)
     first = min(int(draw() * n), n - 1)
     second = min(int(draw() * (n - 1)), n - 2)
     second += second >= first
-    rank = min(first, second)
-    return ties[rank], 2.0 * (n - 1 - rank) / (n * (n - 1))
+    return ties[min(first, second)], {i: 2.0 * (n - 1 - rank) / (n * (n - 1)) for rank, i in enumerate(ties)}
 
 
 def _is_rich(ask: Ask, forecast: Forecast, i: int, settings: PolicySettings) -> bool:
@@ -130,15 +129,13 @@ def _is_rich(ask: Ask, forecast: Forecast, i: int, settings: PolicySettings) -> 
 
 
 def _explored(
-    order: list[int], propensity: float, draw: Draw, settings: PolicySettings
+    order: list[int], chances: dict[int, float], draw: Draw, settings: PolicySettings
 ) -> tuple[list[int], float, bool]:
     """Now and then any of those that can answer, drawn evenly."""
-    even = settings.explore_share / len(order)
-    if draw() >= settings.explore_share:
-        return order, propensity * (1.0 - settings.explore_share) + even, False
-    drawn = order[min(int(draw() * len(order)), len(order) - 1)]
-    here = propensity * (1.0 - settings.explore_share) if drawn == order[0] else 0.0
-    return [drawn, *(i for i in order if i != drawn)], here + even, True
+    is_exploring = draw() < settings.explore_share
+    chosen = order[min(int(draw() * len(order)), len(order) - 1)] if is_exploring else order[0]
+    propensity = chances.get(chosen, 0.0) * (1.0 - settings.explore_share) + settings.explore_share / len(order)
+    return [chosen, *(i for i in order if i != chosen)], propensity, is_exploring
 
 
 def _rows(
