@@ -12,7 +12,6 @@ from .verb import DURATION, settings_from, verb
 if TYPE_CHECKING:
     from isochrone.routing.replay import Estimate
 
-DAY_S = 86400.0
 POLICIES = ("cheapest", "fastest", "surest", "p90", "p95", "p99")
 
 
@@ -20,7 +19,7 @@ POLICIES = ("cheapest", "fastest", "surest", "p90", "p95", "p99")
       settings=("ledger",), is_native=False)  # fmt: skip
 @click.option("--policy", "names", multiple=True, type=click.Choice(POLICIES),
               help="What to decide by; may be given again.  [default: all]")  # fmt: skip
-@click.option("--since", "since_s", type=DURATION, default=DAY_S, help="How far to look back.  [default: a day]")
+@click.option("--since", "since_s", type=DURATION, default="24h", help="How far to look back.  [default: a day]")
 def command(names: tuple[str, ...], since_s: float, as_json: bool, ledger: str | None) -> None:
     """Estimate what other policies would have come to on the requests that were routed.
 

@@ -48,6 +48,7 @@ QUEUED_SHARE = 0.25
 TTFT, ITL, TOTAL = 0, 1, 2
 SCORES = np.array([-1.2815516, 0.0, 1.2815516, 2.3263479])
 """Standard scores of calibration.LEVELS."""
+_SCORE_STEPS = SCORES[1:] - SCORES[:-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,21 +309,16 @@ class BlackBox:
 def chance(log_ratios: Array, knots: Array) -> Array:
     """Probability that a time is at most exp(log_ratio) times its median, by the quantiles of its scatter.
 
-    log_ratios  f64 [targets] or [targets, points]
-    knots       f64 [targets, 4], log ratios at LEVELS
+    log_ratios  f64 of any shape;  knots: the same shape and four more at the end, log ratios at LEVELS
     Between knots the standard score is linear, beyond them it goes on as it went.
     """
-    steps = knots[:, 1:] - knots[:, :-1]
-    slopes = (SCORES[1:] - SCORES[:-1]) / steps
-    if log_ratios.ndim == 2:
-        low, middle, high = (slopes[:, index, None] for index in range(3))
-        median, ninetieth = knots[:, 1, None], knots[:, 2, None]
-    else:
-        low, middle, high = slopes.T
-        median, ninetieth = knots[:, 1], knots[:, 2]
-    over = log_ratios - median
-    scores = np.where(over < 0.0, over * low, np.minimum(over, ninetieth - median) * middle)
-    scores += np.maximum(log_ratios - ninetieth, 0.0) * high
+    steps = knots[..., 1:] - knots[..., :-1]
+    slopes = _SCORE_STEPS / steps
+    over = log_ratios - knots[..., 1]
+    beyond = over - steps[..., 1]
+    scores = np.minimum(over, 0.0) * slopes[..., 0]
+    scores += np.minimum(np.maximum(over, 0.0), steps[..., 1]) * slopes[..., 1]
+    scores += np.maximum(beyond, 0.0) * slopes[..., 2]
     return _normal(scores)
 
 

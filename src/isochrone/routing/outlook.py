@@ -253,18 +253,28 @@ class Outlook:
 
 def _within(ask: Ask, ttft: Array, itl: Array, knots: Array, lengths: Array) -> Array:
     """Probability that all stated times are kept.  They rise and fall together (load), so the least one decides."""
-    p = np.ones(len(ttft))
+    kinds: list[int] = []
+    times = np.empty((len(ttft), 2 + len(lengths)))
     if ask.ttft_s is not None:
-        limit = math.log(max(ask.ttft_s, 1e-6))
-        p = np.minimum(p, chance(limit - np.log(ttft), knots[:, blackbox.TTFT]))
+        times[:, len(kinds)] = ttft * (1.0 / max(ask.ttft_s, 1e-6))
+        kinds.append(blackbox.TTFT)
     if ask.itl_s is not None:
-        limit = math.log(max(ask.itl_s, 1e-6))
-        p = np.minimum(p, chance(limit - np.log(itl), knots[:, blackbox.ITL]))
+        times[:, len(kinds)] = itl * (1.0 / max(ask.itl_s, 1e-6))
+        kinds.append(blackbox.ITL)
+    num_single = len(kinds)
     if ask.total_s is not None:
-        limit = math.log(max(ask.total_s, 1e-6))
-        totals = ttft[:, None] + itl[:, None] * lengths
-        p = np.minimum(p, chance(limit - np.log(totals), knots[:, blackbox.TOTAL]).mean(1))
-    return p
+        totals = times[:, num_single : num_single + len(lengths)]
+        np.multiply(itl[:, None], lengths, out=totals)
+        totals += ttft[:, None]
+        totals *= 1.0 / max(ask.total_s, 1e-6)
+        kinds += [blackbox.TOTAL] * len(lengths)
+    if not kinds:
+        return np.ones(len(ttft))
+    chances = chance(-np.log(times[:, : len(kinds)]), knots[:, kinds])
+    if ask.total_s is None:
+        return np.asarray(chances.min(1))
+    whole = chances[:, num_single:].mean(1)
+    return np.asarray(np.minimum(chances[:, :num_single].min(1), whole)) if num_single else np.asarray(whole)
 
 
 def _length_quantiles(lengths: Array) -> tuple[float, float, float, float]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from isochrone.ledger import decided_between
-from isochrone.ledger.decisions import AttemptRecord
 from isochrone.ledger.database import Where
+from isochrone.ledger.decisions import AttemptRecord
 
 from .journal import read, read_attempt
 from .records import Ask, Decision
