@@ -24,11 +24,11 @@ def test_hedges_are_a_small_share_of_requests(num_requests: int) -> None:
 def test_nothing_is_hedged_while_much_fails() -> None:
     allowances = Allowances(Settings(hedge_failing_max=0.3))
     for _ in range(20):
-        allowances.ended("failed")
-        allowances.ended("cancelled")
+        allowances.ended("failed", A)
+        allowances.ended("cancelled", A)
     assert not allowances.spend_hedge()
     for _ in range(60):
-        allowances.ended("answered")
+        allowances.ended("answered", A)
     assert allowances.spend_hedge()
 
 
@@ -41,3 +41,18 @@ def test_each_place_has_its_own_allowance_of_further_attempts() -> None:
     assert allowances.spend_retry(A) and not allowances.spend_retry(A)
     allowances.forget("a")
     assert allowances.has_retry(A)
+
+
+def test_a_place_that_keeps_what_it_is_given_takes_all_that_another_drops() -> None:
+    allowances = Allowances(Settings(retry_burst=2.0, retry_share=0.0))
+    for _ in range(10):
+        allowances.spoke(B)
+        allowances.ended("failed", A)
+    for _ in range(100):
+        assert allowances.has_retry(B)
+        allowances.spend_retry(A)
+        allowances.spend_retry(B)
+    assert not allowances.has_retry(A)
+    for _ in range(10):
+        allowances.ended("refused", B)
+    assert not allowances.has_retry(B), "it has stopped keeping them"

@@ -260,6 +260,12 @@ def test_a_chain_of_deaths_is_followed_to_the_end() -> None:
     assert had.text == TEXT and had.error is None
 
 
+def test_a_place_that_refused_the_beginning_may_go_on_later() -> None:
+    had, guide = go([place("a", Turn(error=scripted_error(ContextTooLong)), Turn()), place("b", Turn(die_after=3))])
+    assert had.text == TEXT
+    assert guide.kinds == [("a", "first", "refused"), ("b", "failover", "failed"), ("a", "continued", "answered")]
+
+
 def test_a_continuation_that_fails_over_goes_on_too() -> None:
     had, guide = go([place("a", Turn(die_after=3)), place("b", DOWN), place("c")])
     assert had.text == TEXT

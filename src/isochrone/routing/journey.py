@@ -68,6 +68,7 @@ class Journey:
         self.decision: Decision | None = None
         self._last: Decision | None = None
         self._field: Field | None = None
+        self._is_resuming = False
 
     def find(self, target: Target) -> tuple[Place, Model]:
         """The place and the model behind a target that was considered."""
@@ -102,6 +103,7 @@ class Journey:
         return ask, decision
 
     def options(self, tried: Collection[Target], *, spent_usd: float, is_resuming: bool) -> Sequence[Option]:
+        self._is_resuming = is_resuming
         _, decision = self.decide(tried, spent_usd=spent_usd, is_resuming=is_resuming)
         return [self._option(self._seen[target]) for target in decision.order]
 
@@ -112,10 +114,15 @@ class Journey:
             Later(self._option(seen), router.breakers.retry_at(target, now))
             for target, seen in self._seen.items()
             if ask is not None
-            and router.breakers.is_merely_busy(target, now)
+            and self._comes_back(target, now)
             and ruled_out(ask, replace(seen.candidate, is_open=True), router.policy.geography) is None
         ]
         return min(known, key=lambda later: later.at, default=None)
+
+    def _comes_back(self, target: Target, now: float) -> bool:
+        """It said when it will have room; for an answer that has begun, a place that is let alone is waited for, too."""
+        breakers = self._router.breakers
+        return breakers.is_merely_busy(target, now) or (self._is_resuming and not breakers.is_open_for(target, now))
 
     def refusal(self) -> IsochroneError:
         assert self._last is not None and self._field is not None  # nobody is refused before somebody was looked for
@@ -157,6 +164,8 @@ class Journey:
 
     def spoke(self, sent: Sent) -> None:
         self._router.traffic.spoke(sent)
+        self._router.allowances.spoke(sent.target)
+        self._router.breakers.note(sent.target, breaker.Spoke(), self._router.clock())
         assert sent.first_at is not None  # the executor sets it before it says so
         self._router.affinity.sent(sent.target, self._chain, sent.first_at)
 
@@ -165,7 +174,7 @@ class Journey:
         assert sent.kind is not None and sent.ended_at is not None  # the executor books before it tells
         router.traffic.ended(sent)
         self._holds.pop(id(sent)).__exit__(None, None, None)
-        router.allowances.ended(sent.kind)
+        router.allowances.ended(sent.kind, sent.target)
         self._judge(sent, error)
         self._learn(sent)
         router.outlook.observe(self._outcome(sent))

@@ -37,6 +37,7 @@ class Contest(Generic[Item]):
         self._live: list[Attempt[Item]] = []
         self._closing: set[asyncio.Future[None]] = set()
         self._tried: set[Target] = set()
+        self._asked: set[Target] = set()
         self._errors: list[IsochroneError] = []
         self._options: Sequence[Option] = ()
         self._hedge_at: float | None = None
@@ -70,6 +71,8 @@ class Contest(Generic[Item]):
                 case Wait(until):
                     winner = await self._wait(None if until == INFINITE else max(PAUSE_S_MIN, until - now))
                     if winner is not None:
+                        # Whoever refused or failed before these words may go on after them; who broke off may not.
+                        self._tried = {sent.target for sent in self.sent if sent.first_at is not None}
                         return winner
                 case Fail(is_late):
                     raise self._failure(is_late)
@@ -111,14 +114,16 @@ class Contest(Generic[Item]):
                 closing.add_done_callback(_forget)
 
     def _look_around(self) -> None:
-        self._options = self._guide.options(
+        options = self._guide.options(
             self._tried, spent_usd=self.spent_usd, is_resuming=self._is_resuming
         )  # what is left of the budget has changed, and so may have the places
+        self._options = sorted(options, key=lambda option: option.target in self._asked)
 
     def _following(self) -> Option | None:
         """The best that can be asked beside or after those that were."""
         busy = {attempt.sent.target[0] for attempt in self._live}
-        for option in self._options:
+        failed = {sent.target for sent in self.sent if sent.kind in ("failed", "stalled")}
+        for option in sorted(self._options, key=lambda option: option.target in failed):  # those last
             if option.target in self._tried or option.target[0] in busy:
                 continue
             if self.sent and not self._guide.can_retry(option.target):
@@ -158,6 +163,7 @@ class Contest(Generic[Item]):
             return
         sent = option.sent(why, now)
         self._tried.add(target)
+        self._asked.add(target)
         left = left_of(self._deadline, now, self.spent_usd, is_resuming=self._is_resuming)
         self.sent.append(sent)
         self._guide.sent(sent)

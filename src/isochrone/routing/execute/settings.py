@@ -20,6 +20,7 @@ class Settings:
     hedge_share           hedges per request, in the long run;  hedge_burst: at once
     hedge_failing_max     share of recent attempts that failed above which nothing is hedged: more work would not help
     retry_share           attempts after the first that each first attempt at a place earns it;  retry_burst: at once
+    retry_dropping_max    share of what a place is given and does not keep up to which such attempts need no earning
     close_s               how long an attempt that is given up is waited for at the end of a request
     """
 
@@ -38,4 +39,5 @@ class Settings:
     hedge_failing_max: float = 0.3
     retry_share: float = 0.2
     retry_burst: float = 10.0
+    retry_dropping_max: float = 0.5
     close_s: float = 1.0
