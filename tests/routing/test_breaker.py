@@ -19,6 +19,7 @@ from isochrone.routing.breaker import (
     Open,
     Probing,
     Sent,
+    Spoke,
     lets_through,
     on_event,
 )
@@ -54,6 +55,12 @@ def test_one_request_tries_it_and_decides() -> None:
     assert on_event(probing, Answered(), at + 1.0) == CLOSED
     assert on_event(probing, Failed(), at + 1.0) == Open(at + 1.0 + 2 * OPEN_S, 2)
     assert lets_through(probing, at + PROBE_S)  # the one that was sent never came back
+
+
+def test_first_words_are_enough_to_let_the_others_in_again() -> None:
+    probing = on_event(after(Failed(), Failed(), Failed()), Sent(), OPEN_S)
+    assert on_event(probing, Spoke(), OPEN_S + 0.1) == CLOSED
+    assert after(Failed(), Spoke()) == after(Failed()), "an answer is not kept before its end"
 
 
 def test_a_place_that_bars_us_is_let_alone_at_once_and_for_long() -> None:

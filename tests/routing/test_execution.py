@@ -266,6 +266,12 @@ def test_a_place_that_refused_the_beginning_may_go_on_later() -> None:
     assert guide.kinds == [("a", "first", "refused"), ("b", "failover", "failed"), ("a", "continued", "answered")]
 
 
+def test_two_places_that_die_in_turn_go_on_with_each_others_answer() -> None:
+    had, guide = go([place("a", Turn(die_after=2), Turn(), same_as="x"), place("b", Turn(die_after=2), same_as="x")])
+    assert (had.text, had.error) == (TEXT, None)
+    assert [kind[:2] for kind in guide.kinds] == [("a", "first"), ("b", "continued"), ("a", "continued")]
+
+
 def test_a_continuation_that_fails_over_goes_on_too() -> None:
     had, guide = go([place("a", Turn(die_after=3)), place("b", DOWN), place("c")])
     assert had.text == TEXT

@@ -1,7 +1,7 @@
 """Who is let alone for a while: a state machine for each target, which sees streams that die in the middle too.
 
     Closed  --three failures in a row, or many of late-->  Open  --its time is over-->  Probing
-    Probing --the one request that is let through answers--> Closed;  --it fails--> Open, for twice as long
+    Probing --the one request that is let through speaks--> Closed;  --it fails--> Open, for twice as long
 
 A place that says when it will have room again is merely busy until then: that says nothing of its health.
 """
@@ -55,6 +55,11 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class Spoke:
+    """The first words of an answer came."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """It answered to the end, or refused in good health."""
 
@@ -66,7 +71,7 @@ class Failed:
     is_barred: bool = False
 
 
-Event: TypeAlias = Sent | Answered | Failed
+Event: TypeAlias = Sent | Spoke | Answered | Failed
 CLOSED = Closed()
 
 
@@ -86,8 +91,10 @@ def on_event(state: State, event: Event, now: float) -> State:
             return state
         case Closed(), Answered():
             return Closed(0, state.failing_share * (1.0 - NEWEST_WEIGHT)) if state != CLOSED else CLOSED
-        case Probing(), Answered():
+        case Probing(), Spoke() | Answered():
             return CLOSED
+        case _, Spoke():
+            return state
         case Open(), Answered():
             return state  # it was sent before the place failed, and says nothing of it now
         case Closed(), Failed(is_barred=is_barred):

@@ -71,8 +71,8 @@ class Contest(Generic[Item]):
                 case Wait(until):
                     winner = await self._wait(None if until == INFINITE else max(PAUSE_S_MIN, until - now))
                     if winner is not None:
-                        # Whoever refused or failed before these words may go on after them; who broke off may not.
-                        self._tried = {sent.target for sent in self.sent if sent.first_at is not None}
+                        # Whoever failed before these words may go on after them, those first that were never asked.
+                        self._tried = {winner.sent.target}
                         return winner
                 case Fail(is_late):
                     raise self._failure(is_late)

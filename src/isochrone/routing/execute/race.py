@@ -118,7 +118,7 @@ def _begin(race: Race, following: Target | None, now: float) -> Step:
     if race.again is None or race.num_left <= 0:
         return Fail(is_late=False)
     if now >= race.again.at:
-        return Ask(race.again.target, "retry")
+        return Ask(race.again.target, "continued" if race.is_resuming else "retry")
     return Wait(min(race.limit_at, race.again.at))
 
 
