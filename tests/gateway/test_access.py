@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from isochrone.errors import BadConfig, NotAllowed
 from isochrone.gateway.access import OPEN_PATHS, Access, given_key, is_loopback
-from isochrone.gateway.app import MODEL_ROUTE, RESPONSE_ROUTES, ROUTES
 from isochrone.gateway.faults import NotAllowedHere
+from isochrone.gateway.routes import MODEL_ROUTE, RESPONSE_ROUTES, ROUTES
 from isochrone.gateway.serve import KEYS_EVERY_S, Serving, bind, watch_keys
 from isochrone.ledger import Key, Keyring, keys
 from isochrone.ledger.database import BUSY_S, connect_or_say

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.gateway import logs
-from isochrone.gateway.app import MODEL_ROUTE, ROUTES
 from isochrone.gateway.foresight import Foresight
 from isochrone.gateway.meter import Meter, Prediction
 from isochrone.gateway.metrics import Histogram, Metrics, gauges
+from isochrone.gateway.routes import MODEL_ROUTE, ROUTES
 from isochrone.ledger import WriterStats
 from isochrone.places.place import Delta, Load, Prompted, Status
 from isochrone.predict.latency import Machine

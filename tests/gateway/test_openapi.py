@@ -23,9 +23,9 @@ from schemathesis.specs.openapi.checks import (
 
 from isochrone.engine.client import EngineClient
 from isochrone.engine.records import EngineSpec
-from isochrone.gateway.app import MODEL_ROUTE, RESPONSE_ROUTES, ROUTES
 from isochrone.gateway.limits import Limits
 from isochrone.gateway.openapi import OPERATIONS, document
+from isochrone.gateway.routes import MODEL_ROUTE, RESPONSE_ROUTES, ROUTES
 from isochrone.gateway.serve import Serving
 from tests.gateway.conftest import MODEL, Server, start_server, stop_server
 

@@ -6,31 +6,18 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from isochrone.budget import SINGLE
 from isochrone.errors import IsochroneError, NotFound, Overloaded, Unreachable
 from isochrone.ledger import Key, Ledger
-from isochrone.places.isochrone_wire import COMPLETE_PATH, STATUS_PATH
 from isochrone.places.place import Load, Model, Place
 
-from . import (
-    anthropic_messages,
-    node,
-    ollama,
-    openai_chat,
-    openai_completions,
-    openai_responses,
-    openai_responses_stored,
-    openapi,
-    operations,
-    tokens,
-)
 from .access import Access
 from .call import Call, ClientGone, Receive, Scope, Send
-from .faults import OPENAI, Dialect, MethodNotAllowed, ModelNotFound, RateLimited
+from .faults import MethodNotAllowed, ModelNotFound, RateLimited
 from .guard import Guard
 from .limits import Limits
 from .logs import Log, describe
@@ -38,68 +25,13 @@ from .meter import Meter, Predictor
 from .metrics import Metrics
 from .openai_responses_run import Runs
 from .rates import Rates
+from .routes import ROUTES, Handler, dialect_of, find_route
 from .trace import CURRENT, Trace
 
 if TYPE_CHECKING:
     from .fleet_face import FleetFace
 
 log = Log("gateway")
-Handler: TypeAlias = "Callable[[Gateway, Call], Coroutine[Any, Any, None]]"
-
-
-def _of_fleet(name: str) -> Handler:
-    """A handler of a fleet's face, which a single model never loads."""
-
-    async def handle(gateway: Gateway, call: Call) -> None:
-        if gateway.fleet is None:
-            raise NotFound(
-                "This server has one model and chooses between nothing.",
-                fix="Serve a fleet: isochrone up --fleet FILE.",
-            )
-        from . import fleet_face
-
-        await getattr(fleet_face, name)(gateway, call)
-
-    return handle
-
-
-ROUTES: dict[str, dict[str, Handler]] = {
-    "/v1/chat/completions": {"POST": openai_chat.answer},
-    "/v1/completions": {"POST": openai_completions.answer},
-    "/v1/responses": {"POST": openai_responses.answer},
-    "/v1/responses/input_tokens": {"POST": openai_responses.count},
-    "/v1/messages": {"POST": anthropic_messages.answer},
-    "/v1/messages/count_tokens": {"POST": anthropic_messages.count_tokens},
-    "/v1/models": {"GET": operations.models},
-    "/api/chat": {"POST": ollama.chat},
-    "/api/generate": {"POST": ollama.generate},
-    "/api/tags": {"GET": ollama.tags},
-    "/api/show": {"POST": ollama.show},
-    "/api/ps": {"GET": ollama.ps},
-    "/api/version": {"GET": ollama.version},
-    COMPLETE_PATH: {"POST": node.complete},
-    STATUS_PATH: {"GET": node.status},
-    "/v1/route": {"POST": _of_fleet("route")},
-    "/v1/places": {"GET": _of_fleet("places")},
-    "/tokenize": {"POST": tokens.tokenize},
-    "/detokenize": {"POST": tokens.detokenize},
-    "/health": {"GET": operations.health},
-    "/livez": {"GET": operations.health},
-    "/ready": {"GET": operations.ready},
-    "/version": {"GET": operations.version},
-    "/metrics": {"GET": operations.metrics},
-    "/openapi.json": {"GET": openapi.describe},
-}
-MODEL_ROUTE, EXPLAIN_ROUTE = "/v1/models/{id}", "/v1/explain/{id}"
-RESPONSE_ROUTES: dict[str, dict[str, Handler]] = {
-    "/v1/responses/{id}": {"GET": openai_responses_stored.retrieve, "DELETE": openai_responses_stored.remove},
-    "/v1/responses/{id}/cancel": {"POST": openai_responses_stored.cancel},
-    "/v1/responses/{id}/input_items": {"GET": openai_responses_stored.input_items},
-}
-DIALECTS: dict[str, Dialect] = {
-    "/v1/messages": anthropic_messages.DIALECT, "/api/": ollama.DIALECT, "/v1/node/": node.DIALECT,
-}  # fmt: skip
-"""Beginning of a path -> how errors are said there; OpenAI's way elsewhere.  One line for each face."""
 
 
 class Gateway:
@@ -276,34 +208,12 @@ class Gateway:
             call.abort(Unreachable("This server is stopping.", fix="Ask another server, or again when it is back."))
 
 
-def find_route(path: str) -> tuple[str, dict[str, Handler] | None]:
-    """(its name in the metrics, its handlers by method); `other` and None where there is nothing."""
-    if path in ROUTES:
-        return path, ROUTES[path]
-    if path.startswith("/v1/fleet/"):
-        return "/v1/fleet/{action}", None
-    if path.startswith("/v1/explain/") and len(path) > len("/v1/explain/"):
-        return EXPLAIN_ROUTE, {"GET": _of_fleet("explain")}
-    if path.startswith("/v1/models/") and len(path) > len("/v1/models/"):
-        return MODEL_ROUTE, {"GET": operations.model}
-    head, _, tail = path.removeprefix("/v1/responses/").partition("/")
-    route = "/v1/responses/{id}" + (f"/{tail}" if tail else "")
-    if path.startswith("/v1/responses/") and head and route in RESPONSE_ROUTES:
-        return route, RESPONSE_ROUTES[route]
-    return "other", None
-
-
 def predict(predictor: Predictor | None, counts: tuple[int, int, int], load: Load) -> tuple[float, float] | None:
     """(ttft_s, itl_s) of a request with so many prompt, cached and answer tokens; None without a predictor."""
     if predictor is None:
         return None
     prediction = predictor.predict(*counts, load)
     return prediction.ttft_s, prediction.itl_s
-
-
-def dialect_of(path: str) -> Dialect:
-    """How errors are said there."""
-    return next((dialect for start, dialect in DIALECTS.items() if path.startswith(start)), OPENAI)
 
 
 def _report(id: str) -> str:
