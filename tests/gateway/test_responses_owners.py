@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from isochrone.gateway.openai_responses_run import Runs
 from isochrone.gateway.openai_responses_stored import TTL_S, Shelf
 from isochrone.gateway.serve import Serving
 from isochrone.ledger import Ledger
-from isochrone.ledger.database import connect
+from isochrone.ledger.database import connect_or_say
 from isochrone.ledger.keys import Key, add
 from isochrone.places.place import Delta
 from tests.gateway.conftest import Server, start_over, stop_server
@@ -32,7 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def keys(path: Path) -> list[str]:
-    with connect(path) as connection:
+    with closing(connect_or_say(path)) as connection:
         return [add(connection, Key(b"", name)) for name in ("ann", "bob")]
 
 
