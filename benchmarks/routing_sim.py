@@ -4,9 +4,9 @@
 
 Four traces (Azure code and conversation, 2023; Mooncake conversation and synthetic, with prefix hashes) meet three
 fleets in three scenarios; every policy sees the same arrivals, budgets and luck.  A trace is sampled to --num requests
-(Azure: evenly over its hour, which smooths bursts; Mooncake: from its beginning, prompts and blocks an eighth as long) and its time is
-stretched to 65 % of what the fleet's own machines and 30 % of what its clouds' quotas can do; the load step doubles
-that for three tenths of the run; a region loss takes the fleet's `lost` group away for as long.
+(Azure: evenly over its hour, which smooths bursts; Mooncake: from its beginning, prompts and blocks an eighth as long)
+and its time is stretched to 65 % of what the fleet's own machines and 30 % of what its clouds' quotas can do; the
+load step doubles that for three tenths of the run; a region loss takes the fleet's `lost` group away for as long.
 """
 
 from __future__ import annotations
