@@ -21,7 +21,7 @@ from isochrone.errors import (
 from isochrone.places.bedrock_auth import AwsAuth
 from isochrone.places.bedrock_settings import BedrockModel, BedrockSettings, Skills
 from isochrone.places.bedrock_sign import Credentials
-from isochrone.places.place import Format, Message, Partial, Prompted, Tool, ToolCall, ToolChoice, Usage
+from isochrone.places.place import Chat, Format, Message, Partial, Prompted, Tool, ToolCall, ToolChoice, Usage
 from isochrone.testing.clouds import Answer, Block, Call, Count, Fault, Script
 from isochrone.testing.clouds.bedrock import BedrockCloud
 from isochrone.testing.runtime import SimulatedClock
@@ -83,6 +83,49 @@ async def test_calls_come_in_pieces_with_their_ids(cloud):
     arguments = {index: "".join(p.arguments for p in parts if p.index == index) for index in (0, 1)}
     assert json.loads(arguments[0]) == {"city": "Bern"} and arguments[1] == "{}"
     assert deltas(items)[-1].finish_reason == "tool_calls"
+
+
+THINKER = BedrockModel("m", MODEL, fields={"thinking": {"type": "enabled", "budget_tokens": 1024}})
+
+
+def after(items, question="Hello there"):
+    """The conversation so far, as a client of OpenAI's protocol brings it back: without any thought."""
+    parts = [part for delta in deltas(items) for part in delta.tool_calls]
+    ids = [(part.id, part.name) for part in parts if part.id]
+    calls = tuple(ToolCall(id, name, "{}") for id, name in ids)
+    results = tuple(Message("tool", "rain", tool_call_id=call.id) for call in calls)
+    return (Message("user", question), Message("assistant", text_of(items), tool_calls=calls), *results)
+
+
+@pytest.mark.parametrize("streams", [True, False])
+async def test_what_was_thought_before_a_call_goes_back_with_it_as_it_was_signed(cloud, streams):
+    calls = (Call("weather"), Call("weather"))
+    thinking = Answer("I look.", thought="Let me see. ", calls=calls)
+    cloud.script = Script(plays=(thinking, Answer(thought="One more.", calls=calls[:1]), Answer("It rains.")))
+    model = BedrockModel("m", MODEL, fields=THINKER.fields, streams=streams)
+    async with placed(cloud, model) as place:
+        first = after(await collect(place, request(chat(tools=(WEATHER,)))))
+        second = await collect(place, request(Chat(first, tools=(WEATHER,))))
+        turns = (*first, *after(second)[1:])
+        assert text_of(await collect(place, request(Chat(turns, tools=(WEATHER,))))) == "It rains."
+    assert {seen.state for seen in cloud.seen} == {"answered"}  # the cloud checks each signature
+    begun, _, again, _ = last_body(cloud)["messages"][1:]
+    thoughts = [turn["content"][0]["reasoningContent"]["reasoningText"]["text"] for turn in (begun, again)]
+    assert thoughts == ["Let me see. ", "One more."]
+    assert [next(iter(block)) for block in begun["content"]] == ["reasoningContent", "text", "toolUse", "toolUse"]
+
+
+async def test_calls_whose_thoughts_are_lost_are_for_another_place(cloud):
+    cloud.script = Script(default=Answer(thought="Hm.", calls=(Call("weather"),)))
+    async with placed(cloud, THINKER, remembers=1) as place:
+        turns = [after(await collect(place, request(chat(tools=(WEATHER,))))) for _ in range(2)]
+        with pytest.raises(Unsupported, match="no longer knows"):
+            await collect(place, request(Chat(turns[0], tools=(WEATHER,))))
+        assert len(place._thoughts) == 1 and len(cloud.seen) == 2
+        await collect(place, request(Chat(turns[1], tools=(WEATHER,))))
+    async with placed(cloud) as place:  # a model that was not told to think wants nothing back
+        await collect(place, request(Chat(turns[0], tools=(WEATHER,))))
+    assert "reasoningContent" not in str(last_body(cloud))
 
 
 async def test_only_calls_that_the_caller_allows_are_given_away(cloud):

@@ -30,6 +30,7 @@ SHAPE = SERVICE.operation_model("ConverseStream").input_shape
 ALL = Skills(
     any_tool=True, schema="output", cache="1h", cache_tools=True, prefill=True, top_k=("top_k",), effort="output"
 )  # fmt: skip
+LESS = Skills(any_tool=True, schema="tool", cache="5m", prefill=True, top_k=("a", "b"), effort="field")
 WEATHER = Tool("weather", "Says it", {"type": "object", "properties": {"city": {"type": "string"}}}, strict=True)
 SCHEMA = Format("json_schema", '{"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}')
 
@@ -72,7 +73,7 @@ def requests(draw):
 
 models = st.builds(
     BedrockModel, st.just("m"), st.just("anthropic.claude"), caches=st.booleans(),
-    skills=st.sampled_from([ALL, Skills(any_tool=True, schema="tool", cache="5m", prefill=True, top_k=("a", "b"))]),
+    skills=st.sampled_from([ALL, LESS]), lax_tools=st.just(True),
     latency=st.sampled_from([None, "optimized"]), tier=st.sampled_from([None, "flex"]),
 )  # fmt: skip
 
@@ -123,7 +124,8 @@ def test_calls_in_a_conversation_that_offers_no_tools_are_explained():
 
 def test_a_schema_by_a_tool_leaves_room_for_the_callers_tools():
     skills = Skills(any_tool=True, schema="tool")
-    body = asked(plain(prompt=Chat((Message("user", "hi"),), tools=(WEATHER,)), format=SCHEMA), skills)
+    tools = (Tool("weather", parameters=WEATHER.parameters),)
+    body = asked(plain(prompt=Chat((Message("user", "hi"),), tools=tools), format=SCHEMA), skills)
     assert [tool["toolSpec"]["name"] for tool in body["toolConfig"]["tools"]] == ["weather", "answer"]
     assert body["toolConfig"]["toolChoice"] == {"any": {}}
 
@@ -134,15 +136,61 @@ def test_marks_for_the_prompt_cache_stand_behind_tools_system_and_the_last_quest
     body = asked(plain(prompt=prompt, run="r"))
     assert body["system"][-1] == body["toolConfig"]["tools"][-1] == body["messages"][-1]["content"][-1] == point
     assert "cachePoint" not in str(asked(plain(prompt=prompt)))
-    assert "cachePoint" not in str(asked(plain(prompt=prompt, run="r"), Skills()))
+    assert "cachePoint" not in str(asked(plain(prompt=prompt, run="r"), Skills(), lax_tools=True))
 
 
 def test_how_much_to_think_is_said_in_the_models_way():
     prompt = Chat((Message("user", "hi"),), template_variables={"reasoning_effort": "high"})
     assert asked(plain(prompt=prompt))["outputConfig"] == {"effort": "high"}
-    by_field = asked(plain(prompt=prompt), Skills(effort="field"), fields={"x": 1})
+    by_field = asked(plain(prompt=prompt), Skills(effort="field"), fields={"x": 1, "reasoning_effort": "low"})
     assert by_field["additionalModelRequestFields"] == {"x": 1, "reasoning_effort": "high"}
-    assert "effort" not in str(asked(plain(prompt=prompt), Skills()))
+    for effort, said in (("minimal", "low"), ("max", "max")):
+        assert asked(plain(prompt=thinking(reasoning_effort=effort)))["outputConfig"] == {"effort": said}
+
+
+def thinking(**variables) -> Chat:
+    return Chat((Message("user", "hi"),), template_variables=variables)
+
+
+THINKS = {"fields": {"thinking": {"type": "enabled", "budget_tokens": 1024}}}
+ASKED_TO_THINK = [
+    ({"reasoning_effort": "high"}, Skills(), {}, False),
+    ({"reasoning_effort": "high"}, Skills(), THINKS, False),
+    ({"reasoning_effort": "max"}, Skills(effort="field"), {}, False),
+    ({"reasoning_effort": "colossal"}, ALL, {}, False),
+    ({"thinking_budget": 2048}, ALL, {}, False),
+    ({"enable_thinking": True}, Skills(), {}, False),
+    ({"enable_thinking": True}, Skills(), THINKS, True),
+    ({"enable_thinking": True}, ALL, {}, True),
+    ({"enable_thinking": True}, Skills(thinks=True), {}, True),
+    ({"enable_thinking": False}, Skills(), {}, True),
+    ({"enable_thinking": False}, Skills(thinks=True), {}, False),
+    ({"reasoning_effort": "none"}, ALL, {}, True),
+    ({"reasoning_effort": "none"}, ALL, THINKS, False),
+    ({"reasoning_effort": "none"}, Skills(effort="field", thinks=True), {}, False),
+]
+
+
+@pytest.mark.parametrize(("variables", "skills", "more", "can"), ASKED_TO_THINK)
+def test_a_wish_about_thinking_is_kept_or_refused(variables, skills, more, can):
+    request = plain(prompt=thinking(**variables))
+    if can:
+        assert "effort" not in str(asked(request, skills, **more))
+    else:
+        with pytest.raises(Unsupported):
+            asked(request, skills, **more)
+
+
+def test_strict_goes_to_models_that_can_be_held_and_elsewhere_the_operator_decides():
+    prompt = Chat((Message("user", "hi"),), tools=(WEATHER,))
+    assert asked(plain(prompt=prompt))["toolConfig"]["tools"][0]["toolSpec"]["strict"] is True
+    with pytest.raises(Unsupported, match=r"\(strict\)"):
+        asked(plain(prompt=prompt), Skills())
+    assert "strict" not in str(asked(plain(prompt=prompt), Skills(), lax_tools=True))
+    turns = (*prompt.messages, Message("assistant", "", tool_calls=(ToolCall("t", "weather", "{}"),)),
+             Message("tool", "rain", tool_call_id="t"))  # fmt: skip
+    told = Chat(turns, tools=(WEATHER,), tool_choice=ToolChoice("none"))
+    assert "strict" not in str(asked(plain(prompt=told), Skills()))  # no call can be made
 
 
 CANNOT = [
@@ -165,8 +213,8 @@ CANNOT = [
     (plain(partial=Partial("begun")), Skills(), "partial"),
     (plain(prompt=Chat((Message("user", "a"), Message("assistant", "b")))), Skills(), "messages"),
     (plain(prompt=Chat((Message("assistant", "b"),))), ALL, "messages"),
-    (plain(prompt=Chat((Message("user", "a"),), tools=(WEATHER,))), Skills(tools=False), "tools"),
-    (plain(prompt=Chat((Message("user", "a"),), tools=(WEATHER,), tool_choice=ToolChoice("required"))), Skills(),
+    (plain(prompt=Chat((Message("user", "a"),), tools=(Tool("a"),))), Skills(tools=False), "tools"),
+    (plain(prompt=Chat((Message("user", "a"),), tools=(Tool("a"),), tool_choice=ToolChoice("required"))), Skills(),
      "tool_choice"),
 ]  # fmt: skip
 
@@ -197,6 +245,9 @@ def test_a_schema_that_is_none_is_the_callers_mistake():
         ("us.anthropic.claude-opus-4-6-v1", "output", False, "1h"),
         ("arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-opus-4-6-v1", "output", False, "1h"),
         ("amazon.nova-pro-v1:0", "tool", False, "5m"),
+        ("anthropic.claude-v1", "no", True, "no"),
+        ("mistral.mistral-large-2407-v1:0", "tool", False, "no"),
+        ("mistral.mistral-large-3-675b-instruct", "output", False, "no"),
         ("openai.gpt-oss-120b-1:0", "output", False, "no"),
         ("somebody.new-model-v1", "no", False, "no"),
     ],

@@ -23,15 +23,18 @@ from .bedrock_profiles import regions_of
 from .bedrock_request import num_chars, to_converse
 from .bedrock_settings import BedrockModel, BedrockSettings, SchemaWay
 from .place import Ability, Delta, Load, Model, Price, Prompt, Prompted, Request, Status
+from .remembered import Remembered
 from .spec import PlaceSpec
 
 if TYPE_CHECKING:
     import aiohttp
 
+    from .openai_place import OpenAIPlace
+
 CHARS_PER_TOKEN = 4
 """For the length of a prompt before Amazon has counted it."""
 KEEP_ALIVE_S = 30.0
-"""Shorter than Amazon keeps a silent connection, so that none that it has closed is used."""
+"""How long Amazon keeps a silent connection is not known here; a short time makes a closed one a rare find."""
 DRAIN_S = 0.02
 """For the end of a stream whose last event has come, so that its connection can be used again."""
 REFUSAL_BYTES_MAX = 64 << 10
@@ -70,6 +73,7 @@ class Bedrock:
         self._endpoint = (settings.endpoint or endpoint_of(self._region, environ)).rstrip("/")
         self._auth = auth or AwsAuth(self._region, key=settings.key, profile=settings.profile, environ=environ)
         self._models = {model.id: model for model in settings.models}
+        self._thoughts: Remembered[tuple[str, str], tuple[dict[str, Any], ...]] = Remembered(settings.remembers)
         self._session: aiohttp.ClientSession | None = None
         self._refusal = ""
         self.num_in_flight = 0
@@ -107,8 +111,10 @@ class Bedrock:
     async def complete(self, request: Request, deadline: Deadline) -> AsyncGenerator[Prompted | Delta, None]:
         """See `Place.complete`."""
         model = self._model(request.model)
-        body = msgspec.json.encode(to_converse(request, model, self._settings))
-        answer = ConverseAnswer(request, model)
+        thoughts = self._thoughts
+        asked = to_converse(request, model, self._settings, lambda id: thoughts.get((model.name, id)) or ())
+        body = msgspec.json.encode(asked)
+        answer = ConverseAnswer(request, model, lambda id, signed: thoughts.put((model.name, id), signed))
         limit_at = deadline.total_at if request.dated else None
         is_prompted = False
         self.num_in_flight += 1
@@ -228,10 +234,16 @@ class Bedrock:
             self.num_downgraded += 1
 
 
-def from_spec(spec: PlaceSpec) -> Bedrock:
-    """The place that a fleet file describes.  Raises BadConfig, MissingExtra."""
+def from_spec(spec: PlaceSpec) -> Bedrock | OpenAIPlace:
+    """The place that a fleet file describes; `api = "openai"` is Bedrock's other face.
+
+    Raises BadConfig, MissingExtra.
+    """
+    from . import bedrock_openai
     from .bedrock_spec import settings_of
 
+    if bedrock_openai.is_meant(spec):
+        return bedrock_openai.place_of(spec)
     return Bedrock(spec.name, settings_of(spec))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -27,16 +28,24 @@ _FINISHED: dict[str, FinishReason] = {
 }
 
 
+def _forget(id: str, thoughts: tuple[Json, ...]) -> None:
+    """For answers whose calls nobody brings back."""
+
+
 class ConverseAnswer:
     """One answer as it comes.
 
+    remember  is told, for the id of each call, the signed thoughts that came before it
     is_done   its last event has come
     has_said  something of it has been given away: from then on a failure is a broken stream
     served    what the answer was made with: `latency`, `tier`, and `latency_ms` as Amazon measured it
     """
 
-    def __init__(self, request: Request, model: BedrockModel) -> None:
-        self._model = model.name
+    def __init__(
+        self, request: Request, model: BedrockModel, remember: Callable[[str, tuple[Json, ...]], None] = _forget
+    ) -> None:
+        self._model, self._remember = model.name, remember
+        self._thoughts: list[Json] = []
         self._by_tool = answers_by_tool(request, model)
         self._callable = callable_tools(request)
         chat = request.prompt
@@ -75,7 +84,8 @@ class ConverseAnswer:
                 self._start(index, call)
                 self._input(index, msgspec.json.encode(call.get("input", {})).decode())
             elif "reasoningContent" in block:
-                self._delta(index, {"reasoningContent": block["reasoningContent"].get("reasoningText", {})})
+                said = block["reasoningContent"]
+                self._delta(index, {"reasoningContent": said.get("reasoningText", said)})
             else:
                 self._delta(index, block)
             self._stop(index)
@@ -149,6 +159,9 @@ class ConverseAnswer:
         elif call["name"] in self._callable and self._num_calls < self._num_calls_max:
             block = _Block("call", self._num_calls)
             self._calls.append(ToolDelta(self._num_calls, call["toolUseId"], call["name"]))
+            if self._thoughts:
+                self._remember(call["toolUseId"], tuple(self._thoughts))
+                self._thoughts = []
             self._num_calls += 1
         else:
             block = _Block("hidden")
@@ -160,6 +173,9 @@ class ConverseAnswer:
         elif "toolUse" in delta:
             self._input(index, delta["toolUse"].get("input", ""))
         elif "reasoningContent" in delta:
+            block = self._blocks.setdefault(index, _Block("thought"))
+            for name, piece in delta["reasoningContent"].items():
+                block.thought[name] = block.thought.get(name, "") + piece
             thought = delta["reasoningContent"].get("text", "")
             if thought and not self._hides_thoughts:
                 self._reasoning += thought
@@ -178,7 +194,7 @@ class ConverseAnswer:
 
     def _input(self, index: int, text: str) -> None:
         block = self._blocks.get(index)
-        if block is None or block.kind == "hidden" or not text:
+        if block is None or block.kind in ("hidden", "thought") or not text:
             return
         block.has_input = True
         self._num_tokens += 1
@@ -189,7 +205,9 @@ class ConverseAnswer:
 
     def _stop(self, index: int) -> None:
         block = self._blocks.get(index)
-        if block is not None and not block.has_input:
+        if block is not None and block.kind == "thought":
+            self._thoughts += _signed(block.thought)
+        elif block is not None and not block.has_input:
             self._input(index, "{}")  # a call without arguments has no delta of its own
 
     def _finish_reason(self) -> FinishReason:
@@ -222,12 +240,25 @@ class ConverseAnswer:
 
 
 class _Block:
-    """A part of the answer that begins by saying what it is.  call  its number among the calls"""
+    """A part of the answer that begins by saying what it is.
 
-    __slots__ = ("call", "has_input", "kind")
+    call  its number among the calls;  thought: members of a block of thought, as they grow
+    """
+
+    __slots__ = ("call", "has_input", "kind", "thought")
 
     def __init__(self, kind: str, call: int = 0) -> None:
         self.kind, self.call, self.has_input = kind, call, False
+        self.thought: dict[str, str] = {}
+
+
+def _signed(thought: dict[str, str]) -> list[Json]:
+    """The block as the model wants it back; none of a model that does not sign."""
+    if "redactedContent" in thought:
+        return [{"reasoningContent": {"redactedContent": thought["redactedContent"]}}]
+    if "signature" not in thought:
+        return []
+    return [{"reasoningContent": {"reasoningText": {"text": "", **thought}}}]
 
 
 def _usage(counts: Json) -> Usage:

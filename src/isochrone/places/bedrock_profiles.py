@@ -1,8 +1,10 @@
 """Where Amazon may run a model: in one region, or, for an inference profile, in any of several.
 
-The destinations are those of the user guide, "Supported Regions and models for inference profiles" (read November
-2026).  A single model's profile may know fewer; where the guide leaves it open the wider set stands here, because a
-prompt that must not leave a region is kept from what may leave it.
+Read in stored copies of Amazon's user guide on 24 November 2026: a profile of a geography stays within that geography's
+regions ("Geographic cross-Region inference"), and a global one may run in every commercial region, those that an
+account has not turned on included ("Supported Regions and models for inference profiles").  Which regions each
+geography holds could not be read there: the lists below are unverified.  Where in doubt the wider set stands, because a
+prompt that must not leave a region is kept from what may leave it; `regions` of a model in the fleet file overrides.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ COMMERCIAL = (
     "eu-west-3", "il-central-1", "me-central-1", "me-south-1", "me-west-1", "mx-central-1",
     "sa-east-1", "sa-west-1",
 )  # fmt: skip
-"""Every region of the partition `aws`: where a `global.` profile may run."""
+"""Every region of the partition `aws`, as botocore 1.44.8 lists them: where a `global.` profile may run."""
 
 _PROFILES = {
     "us": ("us-east-1", "us-east-2", "us-west-1", "us-west-2"),

@@ -1,7 +1,6 @@
 """A `Request` in the words of Converse.
 
-What Converse cannot say is refused rather than left out, but for two hints: how much to think, for models that cannot
-be told, and `strict` of a tool, for models without structured output.
+What Converse cannot say is refused rather than left out.
 """
 
 from __future__ import annotations
@@ -9,23 +8,26 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, NoReturn
+from typing import Any
 
-from isochrone.errors import BadRequest, Unsupported
+from isochrone.errors import BadRequest
 
 from .bedrock_settings import BedrockModel, BedrockSettings, Skills
+from .bedrock_thinking import Recall, effort_of, expect_thoughts, recall_nothing
+from .bedrock_thinking import refuse as _refuse
 from .place import Chat, Format, Message, Request, Tool
 
 ANSWER_TOOL = "answer"
 """The tool whose input is the answer, where a schema is enforced by a call."""
-_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _TOOL_ID = re.compile(r"[a-zA-Z0-9_.:-]{1,64}")
 _METADATA_OTHER = re.compile(r"[^a-zA-Z0-9\s:_@$#=/+,.-]")
 
 Json = dict[str, Any]
 
 
-def to_converse(request: Request, model: BedrockModel, settings: BedrockSettings) -> Json:
+def to_converse(
+    request: Request, model: BedrockModel, settings: BedrockSettings, recall: Recall = recall_nothing
+) -> Json:
     """The body.  Raises Unsupported for what this model cannot be asked, BadRequest for what nobody can."""
     chat = _chat(request)
     skills = model.known
@@ -33,7 +35,8 @@ def to_converse(request: Request, model: BedrockModel, settings: BedrockSettings
     tools = _tool_config(request, chat, model)
     caches = skills.cache != "no" and (model.caches or bool(request.run) or request.pin_s is not None)
     point = _cache_point(request, skills) if caches else None
-    body: Json = {"messages": _messages(request, chat, skills), "inferenceConfig": _inference(request)}
+    body: Json = {"messages": _messages(request, chat, skills, recall), "inferenceConfig": _inference(request)}
+    expect_thoughts(body["messages"], model)
     system = [{"text": text} for text in _system_texts(chat)]
     if point:
         _mark(system, body["messages"], tools if skills.cache_tools else None, point)
@@ -107,11 +110,6 @@ def _expect_sayable(request: Request, skills: Skills) -> None:
             _refuse(what, param)
 
 
-def _refuse(what: str, param: str, fix: str = "Leave it out, or ask another place") -> NoReturn:
-    """Another place may be able to, so this is no fault of the request's."""
-    raise Unsupported(f"Amazon Bedrock {what} ({param}).", fix=f"{fix}.")
-
-
 def _inference(request: Request) -> Json:
     sampling = request.sampling
     config: Json = {"temperature": sampling.temperature}
@@ -140,20 +138,15 @@ def _model_fields(request: Request, model: BedrockModel) -> Json:
         for step in path:
             at = at.setdefault(step, {})
         at[last] = request.sampling.top_k
-    effort = _effort(_chat(request))
+    effort = effort_of(_chat(request), model)
     if effort and skills.effort == "field":
-        fields.setdefault("reasoning_effort", effort)
+        fields["reasoning_effort"] = effort  # the caller's word comes before the operator's
     return fields
-
-
-def _effort(chat: Chat) -> str | None:
-    effort = chat.template_variables.get("reasoning_effort")
-    return effort if effort in _EFFORTS else "low" if effort == "minimal" else None
 
 
 def _output_config(request: Request, chat: Chat, model: BedrockModel) -> Json:
     config: Json = {}
-    effort = _effort(chat)
+    effort = effort_of(chat, model)
     if effort and model.known.effort == "output":
         config["effort"] = effort
     if request.format is not None and model.known.schema == "output":
@@ -189,7 +182,7 @@ def _tool_config(request: Request, chat: Chat, model: BedrockModel) -> Json | No
     skills = model.known
     by_tool = answers_by_tool(request, model)
     offered = chat.tools if chat.tool_choice.mode != "none" or _has_calls(chat) else ()
-    specs = [_tool_spec(tool, skills) for tool in offered] or _remembered(chat)
+    specs = [_tool_spec(tool, model, may_call=chat.tool_choice.mode != "none") for tool in offered] or _remembered(chat)
     if by_tool:
         specs.append(_answer_spec(request))
     if not specs:
@@ -211,12 +204,19 @@ def _tool_choice(chat: Chat, skills: Skills, by_tool: bool) -> Json | None:
     return {"tool": {"name": chat.tool_choice.name}} if chat.tool_choice.name else {"any": {}}
 
 
-def _tool_spec(tool: Tool, skills: Skills) -> Json:
+def _tool_spec(tool: Tool, model: BedrockModel, *, may_call: bool) -> Json:
+    """`strict` goes to models with structured output.  Others promise nothing of their calls: refused, unless the
+    operator has said that such calls will do (`lax_tools`), or none can be made."""
     spec: Json = {"name": tool.name, "inputSchema": {"json": tool.parameters or {"type": "object", "properties": {}}}}
     if tool.description:
         spec["description"] = tool.description
-    if tool.strict and skills.schema == "output":
+    if tool.strict and model.known.schema == "output":
         spec["strict"] = True
+    elif tool.strict and may_call and not model.lax_tools:
+        _refuse(
+            f"does not hold calls of {model.name} to their schemas", "strict",
+            "Leave strict out, ask another place, or set lax_tools for this one",
+        )  # fmt: skip
     return {"toolSpec": spec}
 
 
@@ -254,11 +254,11 @@ def _system_texts(chat: Chat) -> list[str]:
     return [m.content for m in chat.messages if m.role in ("system", "developer") and m.content.strip()]
 
 
-def _messages(request: Request, chat: Chat, skills: Skills) -> list[Json]:
+def _messages(request: Request, chat: Chat, skills: Skills, recall: Recall) -> list[Json]:
     """Turns alternate: neighbours of one side become one turn, and blank texts, which are refused, are left out."""
     turns: list[Json] = []
     for message in chat.messages:
-        blocks = _blocks(message)
+        blocks = _blocks(message, recall)
         if not blocks:
             continue
         role = "assistant" if message.role == "assistant" else "user"
@@ -285,17 +285,19 @@ def _begin(turns: list[Json], text: str) -> None:
         turns.append({"role": "assistant", "content": [{"text": text}]})
 
 
-def _blocks(message: Message) -> list[Json]:
+def _blocks(message: Message, recall: Recall) -> list[Json]:
     if message.role in ("system", "developer"):
         return []
     if message.role == "tool":
         content = [{"text": message.content}] if message.content.strip() else []
         return [{"toolResult": {"toolUseId": _tool_id(message.tool_call_id or ""), "content": content}}]
-    text: list[Json] = [{"text": message.content}] if message.content.strip() else []
-    return text + [
-        {"toolUse": {"toolUseId": _tool_id(call.id), "name": call.name, "input": _input(call.arguments)}}
-        for call in message.tool_calls
-    ]
+    blocks: list[Json] = [{"text": message.content}] if message.content.strip() else []
+    for index, call in enumerate(message.tool_calls):
+        thoughts = [*recall(call.id)]
+        blocks = blocks + thoughts if index else thoughts + blocks  # a turn begins with what was thought
+        use = {"toolUseId": _tool_id(call.id), "name": call.name, "input": _input(call.arguments)}
+        blocks.append({"toolUse": use})
+    return blocks
 
 
 def _tool_id(id: str) -> str:

@@ -32,6 +32,7 @@ class Skills:
     prefill  it goes on with an assistant's turn
     top_k    where `top_k` goes among its own fields; empty: it has none
     effort   how it is told how much to think: `output` in outputConfig, `field` as reasoning_effort, `no`
+    thinks   it may think without being told to, and cannot be told not to
     """
 
     tools: bool = True
@@ -42,11 +43,12 @@ class Skills:
     prefill: bool = False
     top_k: tuple[str, ...] = ()
     effort: Literal["output", "field", "no"] = "no"
+    thinks: bool = False
 
 
 _CLAUDE = Skills(any_tool=True, schema="tool", cache="5m", cache_tools=True, prefill=True, top_k=("top_k",))
 _KNOWN: tuple[tuple[str, Skills], ...] = (
-    (r"anthropic\.claude-(v2|instant)", Skills(tools=False, prefill=True, top_k=("top_k",))),
+    (r"anthropic\.claude-(v1|v2|instant)", Skills(tools=False, prefill=True, top_k=("top_k",))),
     (
         r"anthropic\.claude-3-(sonnet|haiku|opus|5-sonnet-20240620)",
         Skills(any_tool=True, schema="tool", prefill=True, top_k=("top_k",)),
@@ -56,21 +58,35 @@ _KNOWN: tuple[tuple[str, Skills], ...] = (
      Skills(any_tool=True, schema="output", cache="1h", cache_tools=True, prefill=True, top_k=("top_k",))),
     (r"anthropic\.claude", Skills(any_tool=True, schema="output", cache="1h", cache_tools=True, effort="output")),
     (r"amazon\.nova", Skills(any_tool=True, schema="tool", cache="5m", top_k=("inferenceConfig", "topK"))),
-    (r"mistral\.(mistral-large|mistral-small|ministral|magistral|devstral)", Skills(any_tool=True, schema="tool")),
+    (r"mistral\.magistral", Skills(schema="output", thinks=True)),
+    (r"mistral\.(mistral-large-3|ministral)", Skills(schema="output")),
+    (r"mistral\.(mistral-large|devstral)", Skills(any_tool=True, schema="tool")),
     (r"cohere\.command-r", Skills(top_k=("k",))),
-    (r"openai\.gpt-oss", Skills(schema="output", effort="field")),
-    (r"(qwen|minimax|moonshot|moonshotai|zai|google\.gemma|nvidia)\.?", Skills(any_tool=True, schema="output")),
-    (r"deepseek\.v3", Skills(any_tool=True, schema="output")),
-    (r"(amazon\.titan|ai21\.j2|meta\.llama[23]-\d+b|meta\.llama3-|deepseek\.r1|mistral\.mi[sx]tral-(7b|8x7b))",
-     Skills(tools=False)),
+    (r"openai\.gpt-oss", Skills(schema="output", effort="field", thinks=True)),
+    (r"google\.gemma-3-4b", Skills()),
+    (r"(google\.gemma|nvidia\.nemotron-nano-(9b|12b))", Skills(schema="output")),
+    (r"(qwen\.qwen3-(next|vl)|minimax\.minimax-m2$|moonshot\.kimi-k2)", Skills(schema="output", thinks=True)),
+    (r"(qwen|minimax|moonshotai|zai|nvidia)\.", Skills(any_tool=True, schema="output", thinks=True)),
+    (r"deepseek\.v3", Skills(any_tool=True, schema="output", thinks=True)),
+    (r"deepseek\.r1", Skills(tools=False, thinks=True)),
+    (r"(amazon\.titan|ai21\.j2|meta\.llama[23]-|mistral\.mi[sx]tral-(7b|8x7b))", Skills(tools=False)),
 )  # fmt: skip
-"""By the beginning of a model's id; the first that fits counts.  Vendors' pages, November 2026."""
+"""By the beginning of a model's id; the first that fits counts.
+
+Held against the table of models in litellm 1.110.2 (24 November 2026): tools, any_tool, cache with `1h`, prefill, and
+schema, which is `output` where that table marks a response schema or structured output, and `tool` for Claude up to
+4.1, Nova and the older Mistral Large.  That structured output of Converse exists for Claude 4.5 and Opus 4.6 is also in
+Amazon's user guide ("Get validated JSON results from models").  Not stated by either, and so a guess on the side of
+asking less: that Llama 2 and 3 are given no tools (they are asked by streams), which fields carry top_k and effort,
+what `thinks`, and every model that is younger than that table.  An operator states `skills` where this is wrong.
+"""
 
 
 def skills_of(model: str) -> Skills:
-    """What a model is known to understand.  A model that nobody here knows is offered tools, and nothing more."""
+    """What a model is known to understand.  A model that nobody here knows is offered tools, and nothing more; it may
+    think."""
     name = base_model(model)
-    return next((skills for pattern, skills in _KNOWN if re.match(pattern, name)), Skills())
+    return next((skills for pattern, skills in _KNOWN if re.match(pattern, name)), Skills(thinks=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +101,8 @@ class BedrockModel:
     caches    mark the end of tools, system and conversation for the prompt cache with every request, and not only with
               steps of an agent's run and prompts that the caller pins
     streams   False for a model that only answers in one piece
+    lax_tools calls need not fit their schemas, even where the caller asked for `strict` and the model cannot be held
+              to it; without it such a request is refused
     fields    further fields in the model's own words (additionalModelRequestFields)
     """
 
@@ -100,6 +118,7 @@ class BedrockModel:
     tier: Literal["priority", "default", "flex", "reserved"] | None = None
     caches: bool = False
     streams: bool = True
+    lax_tools: bool = False
     fields: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -125,6 +144,7 @@ class BedrockSettings:
                request's
     silence_s  a stream that says nothing for so long is dead
     num_connections_max  0: no bound
+    remembers  the signed thoughts before so many calls, to be sent back with them
     """
 
     models: tuple[BedrockModel, ...]
@@ -138,6 +158,7 @@ class BedrockSettings:
     silence_s: float = 120.0
     connect_s: float = 5.0
     num_connections_max: int = 0
+    remembers: int = 10_000
 
     def __post_init__(self) -> None:
         if len(self.metadata) > 16:

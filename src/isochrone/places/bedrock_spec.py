@@ -1,8 +1,8 @@
 """What the fleet file says of a place at Amazon Bedrock, as its settings.
 
-Options of the place: `region`, `profile`, `guardrail` ([identifier, version]), `metadata`, `silence_s`, and, for all of
-its models, `latency`, `service_tier`, `caches`, `streams` and `fields`; `[place.options.models."ID"]` says the latter,
-and `skills`, for one model.
+Options of the place: `api` (`openai` makes it another place, see `bedrock_openai`), `region`, `profile`, `guardrail`
+([identifier, version]), `metadata`, `silence_s`, and, for all of its models, `latency`, `service_tier`, `caches`,
+`streams`, `lax_tools` and `fields`; `[place.options.models."ID"]` says the latter, and `skills`, for one model.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ _OF_MODEL: Mapping[str, tuple[type, tuple[str, ...]]] = {
     "service_tier": (str, ("priority", "default", "flex", "reserved")),
     "caches": (bool, ()),
     "streams": (bool, ()),
+    "lax_tools": (bool, ()),
     "fields": (dict, ()),
 }
 _OF_PLACE: Mapping[str, tuple[type, tuple[str, ...]]] = {
+    "api": (str, ("converse", "openai")),
     "region": (str, ()),
     "profile": (str, ()),
     "guardrail": (list, ()),
@@ -78,6 +80,7 @@ def _model(spec: PlaceSpec, model: ModelSpec, shared: Mapping[str, Any], own: Ma
         tier=said.get("service_tier"),
         caches=said.get("caches", False),
         streams=said.get("streams", True),
+        lax_tools=said.get("lax_tools", False),
         fields=dict(said.get("fields", {})),
     )
 

@@ -48,6 +48,7 @@ FLAVOURS = {
     flavour.name: flavour
     for flavour in (
         Flavour("openai", ("tools", "schema", "logprobs", "several"), {}, limit="max_completion_tokens"),
+        Flavour("bedrock", ("tools", "schema"), {}),  # what else it takes is not known here: an operator may say so
         Flavour("plain", ("tools", "schema", "logprobs", "several", "text"), {}),
         Flavour(
             "vllm", ABILITIES, _SAMPLING | _TEMPLATE | _same("add_special_tokens"),

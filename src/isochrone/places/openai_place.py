@@ -22,13 +22,14 @@ from .openai_request import num_prompt_tokens, to_body
 from .openai_sse import Events
 from .place import Chat, Delta, Load, Price, Prompt, Prompted, Request, Status
 from .spec import ModelSpec, PlaceSpec
-from .web import Answer, Web
+from .web import Answer, Signer, Web
 
 URL = "https://api.openai.com/v1"
 POLL_S = 2.0
 NUM_POLLS_PER_LISTING = 30
 WITHIN_S = 5.0
 END_S = 0.05
+REFUSAL_BYTES_MAX = 64 * 2**10
 EVENTS = "text/event-stream"
 
 
@@ -48,12 +49,14 @@ class OpenAIPlace:
     models   under which names, prices and scores; empty: whatever it lists
     flavour  whose server it is; None: told from what it lists
     poll_s   how often its load is read, where it gives any
+    signer   proves each request, in the place of a key
     clock, wall  seconds: monotonic, and Unix time for what a Retry-After means
     """
 
     def __init__(
         self, name: str, url: str = URL, *, key: str = "", location: str = "site", price: Price = Price(),
         models: tuple[ModelSpec, ...] = (), flavour: str | None = None, poll_s: float = POLL_S,
+        signer: Signer | None = None,
         clock: Callable[[], float] = time.monotonic, wall: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         if flavour is not None and flavour not in FLAVOURS:
@@ -61,7 +64,8 @@ class OpenAIPlace:
                 f"The place {name} has the flavour {flavour!r}, which nobody knows.",
                 fix=f"Use one of {', '.join(FLAVOURS)}, or leave it out.",
             )
-        self._web = Web(name, url, {"authorization": f"Bearer {key}"} if key else {})
+        self._signer = signer
+        self._web = Web(name, url, {"authorization": f"Bearer {key}"} if key else {}, signer=signer)
         self._name, self._location, self._price = name, location, price
         self._given = FLAVOURS[flavour] if flavour else None
         self._flavour: Flavour = self._given or FLAVOURS["plain"]
@@ -167,10 +171,8 @@ class OpenAIPlace:
         has_begun, ended = False, set[int]()
         self.num_in_flight += 1
         try:
-            answer = await self._web.post(path, body, until)
+            answer = await self._asked(path, body, until)
             try:
-                if answer.status != 200:
-                    raise fault_of(self._name, answer.status, answer.headers, await answer.all(), self._wall())
                 self._note(answer)
                 async for delta in self._deltas(answer, request):
                     if not has_begun:
@@ -188,6 +190,27 @@ class OpenAIPlace:
                 answer.close()
         finally:
             self.num_in_flight -= 1
+
+    async def _asked(self, path: str, body: bytes, until: float | None) -> Answer:
+        """The head of the answer.  Raises what a refusal stands for."""
+        is_signed_anew = self._signer is None
+        while True:
+            answer = await self._web.post(path, body, until)
+            if answer.status == 200:
+                return answer
+            try:
+                said = await answer.all()
+            finally:
+                answer.close()
+            if not is_signed_anew and answer.status in (401, 403) and await self._recovers(answer, said):
+                is_signed_anew = True
+                continue
+            raise fault_of(self._name, answer.status, answer.headers, said, self._wall())
+
+    async def _recovers(self, answer: Answer, said: bytes) -> bool:
+        assert self._signer is not None
+        kind, date = answer.headers.get("x-amzn-errortype", ""), answer.headers.get("date")
+        return await self._signer.recovers(kind, said[:REFUSAL_BYTES_MAX].decode("utf-8", "replace"), date)
 
     def _note(self, answer: Answer) -> None:
         headroom = headroom_of(answer.headers)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from isochrone.errors import BadConfig, DeadlineExceeded, MissingExtra, Unreachable
@@ -25,18 +25,33 @@ SILENCE_S = 600.0
 BODY_BYTES_MAX = 4 * 2**20
 
 
+class Signer(Protocol):
+    """Proves with each request who asks, where a key that goes with all of them does not do."""
+
+    async def headers(self, method: str, url: str, headers: dict[str, str], body: bytes) -> dict[str, str]:
+        """What to add to a request."""
+        ...
+
+    async def recovers(self, error_type: str, message: str, date: str | None) -> bool:
+        """Whether what was refused so is worth signing again."""
+        ...
+
+
 class Web:
     """The connections to one place.
 
     name     of the place, for messages
     url      of the API; paths are put behind it
     headers  that go with every request, its key among them
+    signer   adds what proves each request
+    clock    monotonic, seconds: on which instants are told
     connect_took_s  the last connection's making, seconds: name, TCP and TLS; None before the first
     """
 
     def __init__(
         self, name: str, url: str, headers: Mapping[str, str] = {}, *, connect_s: float = CONNECT_S,
-        silence_s: float = SILENCE_S,
+        silence_s: float = SILENCE_S, signer: Signer | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         _expect_aiohttp()
         parts = urlsplit(url)
@@ -48,7 +63,7 @@ class Web:
         self.name, self.url = name, url.rstrip("/")
         self.connect_took_s: float | None = None
         self._headers = {"accept-encoding": "identity", **headers}
-        self._connect_s, self._silence_s = connect_s, silence_s
+        self._connect_s, self._silence_s, self._signer, self._clock = connect_s, silence_s, signer, clock
         self._session: aiohttp.ClientSession | None = None
 
     async def get(self, path: str, within_s: float) -> Answer:
@@ -56,12 +71,12 @@ class Web:
 
         Raises Unreachable and DeadlineExceeded.
         """
-        return await self._send("GET", path, b"", time.monotonic() + within_s)
+        return await self._send("GET", path, b"", self._clock() + within_s)
 
     async def post(self, path: str, body: bytes, until: float | None, headers: Mapping[str, str] = {}) -> Answer:
         """The head of the answer to a JSON body; its body comes as it is read.
 
-        until  instant on the monotonic clock after which nobody waits; None: as long as it may take
+        until  instant on the clock after which nobody waits; None: as long as it may take
         Raises DeadlineExceeded and Unreachable.
         """
         headers = {"content-type": "application/json", **headers}
@@ -74,6 +89,7 @@ class Web:
 
         reused: dict[str, bool] = {}
         url = path if "://" in path else self.url + path
+        headers = await self._signed(method, url, headers, body, until)
         for is_last in (False, True):
             try:
                 response = await self._bounded(
@@ -93,9 +109,18 @@ class Web:
                 raise self._lost(error) from error
         raise AssertionError("the second try returns or raises")
 
+    async def _signed(
+        self, method: str, url: str, headers: Mapping[str, str], body: bytes, until: float | None
+    ) -> Mapping[str, str]:
+        signer = self._signer
+        if signer is None:
+            return headers
+        added: dict[str, str] = await self._bounded(lambda: signer.headers(method, url, dict(headers), body), until)
+        return {**headers, **added}
+
     async def _bounded(self, work: Any, until: float | None) -> Any:
         """Wait for what `work` begins.  Raises DeadlineExceeded, and Unreachable after a long silence."""
-        now = time.monotonic()
+        now = self._clock()
         limit_at = now + self._silence_s
         is_dated = until is not None and until < limit_at
         try:

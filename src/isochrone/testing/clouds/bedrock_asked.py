@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 from .script import Fault, tokens_of
@@ -17,7 +18,7 @@ _FIELDS = frozenset({
 
 def complaint(body: Json) -> Fault | None:
     """The ValidationException that this body earns; None for a good one."""
-    said = _wrong_fields(body) or _wrong_turns(body.get("messages", [])) or _wrong_tools(body)
+    said = _wrong_fields(body) or _wrong_turns(body.get("messages", [])) or _wrong_tools(body) or _wrong_thoughts(body)
     return Fault("invalid", said) if said else None
 
 
@@ -38,6 +39,11 @@ def forced_tool(body: Json) -> str | None:
     choice = body.get("toolConfig", {}).get("toolChoice", {})
     name: str | None = choice.get("tool", {}).get("name")
     return name
+
+
+def signature_of(thought: str) -> str:
+    """What this cloud signs a thought with."""
+    return "signed:" + hashlib.sha256(thought.encode()).hexdigest()[:16]
 
 
 def _text_of(blocks: list[Json]) -> str:
@@ -92,4 +98,22 @@ def _wrong_tools(body: Json) -> str | None:
     forced = forced_tool(body)
     if forced is not None and forced not in names:
         return f"The tool {forced} of toolChoice is not among the tools."
+    return None
+
+
+def _wrong_thoughts(body: Json) -> str | None:
+    """Thoughts come back as they were signed; where thinking is on, the turn whose calls are answered begins so."""
+    asked = [(at, turn["content"]) for at, turn in enumerate(body["messages"]) if turn["role"] == "assistant"]
+    for at, content in asked:
+        for place, block in enumerate(content):
+            said = block.get("reasoningContent", {}).get("reasoningText")
+            if said is not None and said.get("signature") != signature_of(said["text"]):
+                return f"messages.{at}.content.{place}: Invalid `signature` in `thinking` block"
+    thinking = body.get("additionalModelRequestFields", {}).get("thinking", {})
+    goes_on = "toolResult" in body["messages"][-1]["content"][0]
+    if thinking.get("type") == "enabled" and goes_on and asked and "reasoningContent" not in asked[-1][1][0]:
+        return (
+            f"messages.{asked[-1][0]}.content.0.type: Expected `thinking` or `redacted_thinking`, but found another. "
+            "When `thinking` is enabled, a final `assistant` message must start with a thinking block."
+        )
     return None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .app import Calling, Ended, Event, Faulted, Thought, Word
+from .bedrock_asked import signature_of
 from .bedrock_wire import event, exception
 from .script import Call, Count, Fault
 
@@ -41,6 +42,7 @@ class Converse:
     ) -> None:
         self._body, self._parts, self._clock, self._downgrades = body, parts, clock, downgrades
         self._began_at = clock()
+        self._thought = ""
 
     async def events(self) -> AsyncIterator[bytes]:
         yield event("messageStart", {"role": "assistant"})
@@ -54,6 +56,7 @@ class Converse:
                 index, open_kind = index + 1, kind
             match part:
                 case Thought(text):
+                    self._thought += text
                     yield _delta(index, {"reasoningContent": {"text": text}})
                 case Word(text):
                     yield _delta(index, {"text": text})
@@ -91,14 +94,18 @@ class Converse:
         if text:
             content.insert(0, {"text": text})
         if thought:
-            content.insert(0, {"reasoningContent": {"reasoningText": {"text": thought, "signature": "c2lnbmVk"}}})
+            signed = {"text": thought, "signature": signature_of(thought)}
+            content.insert(0, {"reasoningContent": {"reasoningText": signed}})
         return {"output": {"message": {"role": "assistant", "content": content}}, **ending}
 
     def _ending(self, end: Ended | Stopped) -> list[bytes]:
         return [event("messageStop", self._stop(end)), event("metadata", self._metadata(end))]
 
     def _closed(self, index: int, kind: str) -> bytes:
-        signed = _delta(index, {"reasoningContent": {"signature": "c2lnbmVk"}}) if kind == "Thought" else b""
+        signed = b""
+        if kind == "Thought":
+            signed = _delta(index, {"reasoningContent": {"signature": signature_of(self._thought)}})
+            self._thought = ""
         return signed + event("contentBlockStop", {"contentBlockIndex": index})
 
     def _stop(self, end: Ended | Stopped) -> Json:
