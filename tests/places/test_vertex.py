@@ -37,10 +37,10 @@ DEADLINE = Deadline.start(Budget(), time.monotonic())
 
 
 @asynccontextmanager
-async def opened(script=Script(), *, clock=None, kind="vertex", auth=None, **settings):
-    """(cloud, place)"""
+async def opened(script=Script(), *, clock=None, kind="vertex", auth=None, ours=time.monotonic, **settings):
+    """(cloud, place)  clock  the cloud's;  ours: the place's"""
     async with VertexCloud(script, clock=clock or SimulatedClock()) as cloud:
-        place = place_of(cloud, kind=kind, auth=auth, **settings)
+        place = place_of(cloud, kind=kind, auth=auth, ours=ours, **settings)
         try:
             yield cloud, place
         finally:
@@ -48,12 +48,12 @@ async def opened(script=Script(), *, clock=None, kind="vertex", auth=None, **set
             assert place.num_in_flight == 0
 
 
-def place_of(cloud, *, kind="vertex", auth=None, **settings):
+def place_of(cloud, *, kind="vertex", auth=None, ours=time.monotonic, **settings):
     made = GeminiSettings(MODELS, url=cloud.url, **settings)
     if kind == "gemini":
-        return gemini.Gemini("google", made, key=cloud.identity.api_key)
+        return gemini.Gemini("google", made, key=cloud.identity.api_key, clock=ours)
     auth = auth or GoogleAuth(cloud.identity.service_account())
-    return vertex.Vertex("google", made, location="europe-west4", auth=auth)
+    return vertex.Vertex("google", made, location="europe-west4", auth=auth, clock=ours)
 
 
 def ask(text="hi", model=MODEL, **fields):
@@ -104,6 +104,20 @@ async def test_a_call_comes_whole_and_its_signature_goes_back_with_it():
         parts = cloud.seen[-1].body["contents"][1]["parts"]
     assert parts[0]["thoughtSignature"] == "c2lnbmVkOndlYXRoZXI="
     assert "thoughtSignature" not in parts[1]
+
+
+async def test_a_signature_goes_back_to_the_model_that_gave_it_and_to_no_other():
+    chat = {"tools": (Tool("weather"),)}
+    async with opened(Script(plays=(Answer(calls=(Call("weather"),)),))) as (cloud, place):
+        items = await answer_of(place, ask("Ulm?", "gemini-3-pro", chat=chat))
+        (call,) = [call for item in items if isinstance(item, Delta) for call in item.tool_calls]
+        turns = (
+            Message("user", "Ulm?"),
+            Message("assistant", "", tool_calls=(ToolCall(call.id, call.name, call.arguments),)),
+            Message("tool", "clear", tool_call_id=call.id),
+        )
+        await answer_of(place, ask(model=MODEL, messages=turns, chat=chat))
+    assert "thoughtSignature" not in cloud.seen[-1].body["contents"][1]["parts"][0]
 
 
 async def test_a_call_of_another_model_is_told_to_be_unsigned():
@@ -181,14 +195,20 @@ async def test_closing_an_answer_hangs_up():
         assert cloud.seen[-1].state == "hung_up"
 
 
-async def test_a_stated_deadline_cuts_an_answer_and_refuses_one_that_has_not_begun():
-    plays = (Answer("One two.", stall_after=1), Answer("One.", stall_after=0))
-    async with opened(Script(plays=plays)) as (cloud, place):
-        items = await answer_of(place, ask(dated=True), Deadline.start(Budget(total_s=1.0), time.monotonic()))
+@pytest.mark.parametrize("kind", ["vertex", "gemini"])
+async def test_a_stated_deadline_cuts_an_answer_and_refuses_one_that_has_not_begun(kind):
+    clock = SimulatedClock()
+    until = Deadline.start(Budget(total_s=29.5), clock())
+    async with opened(Script(default=Answer("One two.", stall_after=1)), kind=kind, ours=clock) as (cloud, place):
+        items = []
+        async for item in place.complete(ask(dated=True), until):
+            items.append(item)
+            if len(items) == 2:
+                clock.advance(30.0)
         assert (text_of(items), items[-1].ended_by) == ("One ", "deadline")
-        assert cloud.seen[-1].headers["x-server-timeout"] == "1"
+        assert cloud.seen[-1].headers["x-server-timeout"] == "30"
         with pytest.raises(DeadlineExceeded):
-            await answer_of(place, ask(dated=True), Deadline.start(Budget(total_s=0.2), time.monotonic()))
+            await answer_of(place, ask(dated=True), until)
 
 
 async def test_a_token_that_ended_in_the_middle_of_a_run_is_renewed_and_no_caller_hears_of_it():

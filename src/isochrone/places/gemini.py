@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections import OrderedDict
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Literal, cast
 
 import msgspec
@@ -20,6 +19,7 @@ from .gemini_request import num_chars, to_generate
 from .gemini_settings import FREE, GeminiModel, GeminiSettings, Tier
 from .gemini_stream import Events
 from .place import Ability, Delta, Load, Model, Price, Prompt, Prompted, Request, Status
+from .remembered import Remembered
 from .spec import PlaceSpec
 from .web import Answer, Web
 
@@ -33,17 +33,22 @@ _GIVEN = {"priority": "ON_DEMAND_PRIORITY", "flex": "ON_DEMAND_FLEX"}
 class Gemini:
     """Google's Gemini API.
 
-    key  an API key
+    key    an API key
+    clock  monotonic, seconds, as deadlines are told
     num_downgraded  answers for which priority or flex was asked and something else was given
     """
 
     location = "global"
+    is_vertex = False
 
-    def __init__(self, name: str, settings: GeminiSettings, *, key: str) -> None:
+    def __init__(
+        self, name: str, settings: GeminiSettings, *, key: str, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._name, self._settings, self._key = name, settings, key
         self._models = {model.id: model for model in settings.models}
-        self._web = Web(name, self._url(), connect_s=settings.connect_s, silence_s=settings.silence_s)
-        self._signatures: OrderedDict[str, str] = OrderedDict()
+        self._clock = clock
+        self._web = Web(name, self._url(), connect_s=settings.connect_s, silence_s=settings.silence_s, clock=clock)
+        self._signatures: Remembered[tuple[str, str], str] = Remembered(settings.remembers)
         self._refusal = ""
         self.num_in_flight = 0
         self.num_downgraded = 0
@@ -71,9 +76,12 @@ class Gemini:
     async def complete(self, request: Request, deadline: Deadline) -> AsyncGenerator[Prompted | Delta, None]:
         """See `Place.complete`."""
         model = self._model(request.model)
-        body = to_generate(request, model, self._settings, self._signatures.get)
+        signed = self._signatures
+        body = to_generate(
+            request, model, self._settings, lambda id: signed.get((model.name, id)), is_vertex=self.is_vertex
+        )
         raw = msgspec.json.encode(body | self._further())
-        said = GeminiAnswer(model.name, self._remember)
+        said = GeminiAnswer(model.name, lambda id, signature: signed.put((model.name, id), signature))
         until = deadline.total_at if request.dated else None
         answer: Answer | None = None
         self.num_in_flight += 1
@@ -147,7 +155,7 @@ class Gemini:
         """The answer's head.  Raises what Google's refusal stands for."""
         has_tried = False
         while True:
-            headers = await self._headers(until) | _left(until)
+            headers = await self._headers(until) | self._left(until)
             path = f"{await self._path(model, until)}:streamGenerateContent?alt=sse"
             answer = await self._web.post(path, raw, until, headers)
             if answer.status == 200:
@@ -164,22 +172,18 @@ class Gemini:
                 self._refusal = error.message
             raise error
 
-    def _remember(self, id: str, signature: str) -> None:
-        self._signatures[id] = signature
-        while len(self._signatures) > self._settings.remembers:
-            self._signatures.popitem(last=False)
+    def _left(self, until: float | None) -> dict[str, str]:
+        """Google's own end of the work, in whole seconds."""
+        left_s = self._left_s(until)
+        return {} if left_s is None else {"x-server-timeout": str(max(1, math.ceil(left_s)))}
+
+    def _left_s(self, until: float | None) -> float | None:
+        return None if until is None else until - self._clock()
 
     def _note_served(self, answer: GeminiAnswer) -> None:
         wanted = _GIVEN.get(self._settings.tier or "")
         if wanted and answer.traffic and answer.traffic != wanted:
             self.num_downgraded += 1
-
-
-def _left(until: float | None) -> dict[str, str]:
-    """Google's own end of the work, in whole seconds."""
-    if until is None:
-        return {}
-    return {"x-server-timeout": str(max(1, math.ceil(until - time.monotonic())))}
 
 
 async def _refusal(answer: Answer) -> Any:

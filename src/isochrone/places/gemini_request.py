@@ -1,40 +1,46 @@
 """A `Request` in the words of `generateContent`, which Vertex AI and the Gemini API share.
 
-What these words cannot say is refused rather than left out, but for one hint: how much to think, for models that do
-not.
+What these words cannot say is refused rather than left out.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any
 
-from isochrone.errors import BadRequest, Unsupported
+from isochrone.errors import BadRequest
 
 from .gemini_schema import to_openapi
 from .gemini_settings import GeminiModel, GeminiSettings
+from .gemini_thinking import refuse as _refuse
+from .gemini_thinking import thinking_of
 from .place import Chat, Format, Message, Request, Tool, ToolChoice
 
 Json = dict[str, Any]
 NO_SIGNATURE = "skip_thought_signature_validator"
-"""What Google lets stand in for the signature of a call that another model made, or that is no longer known."""
+"""What Google lets stand in for the signature of a call that another model made, or that is no longer known (litellm
+1.110.2 sends the same)."""
 STOPS_MAX = 5
-_BUDGETS = {"minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
-"""Tokens of thought for an effort, as Google's own OpenAI-compatible face takes it."""
-_LEVELS = {"none": "MINIMAL", "minimal": "MINIMAL", "low": "LOW", "medium": "MEDIUM", "high": "HIGH"}
 
 
 def to_generate(
-    request: Request, model: GeminiModel, settings: GeminiSettings, signature: Callable[[str], str | None]
-) -> Json:
-    """The body.  signature  of a call, by its id;  None: not known
+    request: Request, model: GeminiModel, settings: GeminiSettings, signature: Callable[[str], str | None], *,
+    is_vertex: bool = False,
+) -> Json:  # fmt: skip
+    """The body.
+
+    signature  of a call, by its id;  None: not known
+    is_vertex  Vertex AI is asked, which knows more of schemas
 
     Raises Unsupported for what this model cannot be asked, BadRequest for what nobody can.
     """
     chat = chat_of(request)
     _expect_sayable(request, model)
-    body: Json = {"contents": _contents(request, chat, model, signature), "generationConfig": _config(request, model)}
+    body: Json = {
+        "contents": _contents(request, chat, model, signature),
+        "generationConfig": _config(request, model, is_vertex),
+    }
     system = [{"text": m.content} for m in chat.messages if m.role in ("system", "developer") and m.content]
     for name, value in (
         ("systemInstruction", {"parts": system, "role": "user"} if system else None),
@@ -83,11 +89,6 @@ def _expect_sayable(request: Request, model: GeminiModel) -> None:
     ):  # fmt: skip
         if is_asked:
             _refuse(what, param)
-
-
-def _refuse(what: str, param: str, fix: str = "Leave it out, or ask another place") -> NoReturn:
-    """Another place may be able to, so this is no fault of the request's."""
-    raise Unsupported(f"Google's API {what} ({param}).", fix=f"{fix}.")
 
 
 # --- messages ---
@@ -196,7 +197,7 @@ def _calling(choice: ToolChoice, *, is_strict: bool) -> Json | None:
 # --- how to answer ---
 
 
-def _config(request: Request, model: GeminiModel) -> Json:
+def _config(request: Request, model: GeminiModel, is_vertex: bool) -> Json:
     sampling = request.sampling
     config: Json = {"temperature": sampling.temperature}
     for name, value in (
@@ -207,15 +208,17 @@ def _config(request: Request, model: GeminiModel) -> Json:
         ("presencePenalty", sampling.presence_penalty or None),
         ("frequencyPenalty", sampling.frequency_penalty or None),
         ("seed", sampling.seed),
-        ("thinkingConfig", _thinking(chat_of(request), model)),
+        ("thinkingConfig", thinking_of(chat_of(request), model)),
     ):
         if value is not None:
             config[name] = value
     if request.format is not None:
         schema = _schema(request.format)
         config["responseMimeType"] = "application/json"
-        is_json = model.known.schema == "json"
-        config["responseJsonSchema" if is_json else "responseSchema"] = schema if is_json else to_openapi(schema)
+        if model.known.schema == "json":
+            config["responseJsonSchema"] = schema
+        else:
+            config["responseSchema"] = to_openapi(schema, is_vertex=is_vertex)
     return config
 
 
@@ -235,29 +238,3 @@ def _schema(form: Format) -> Json:
     return schema
 
 
-def _thinking(chat: Chat, model: GeminiModel) -> Json | None:
-    """How much to think, as the caller says or else the operator; thoughts are shown wherever there may be some."""
-    skills, said = model.known, chat.template_variables
-    if skills.thinking == "no":
-        return None
-    effort = "none" if said.get("enable_thinking") is False else said.get("reasoning_effort")
-    wanted = said.get("thinking_budget") if effort is None else effort
-    wanted = model.thinking if wanted is None else wanted
-    if wanted is None:
-        return {"includeThoughts": True}
-    if skills.thinking == "level":
-        return {"includeThoughts": True, "thinkingLevel": _level(wanted)}
-    budget = _budget(wanted, skills.least_thought)
-    return {"includeThoughts": budget != 0, "thinkingBudget": budget}
-
-
-def _level(wanted: int | str) -> str:
-    if isinstance(wanted, str):
-        return _LEVELS.get(wanted.lower(), "HIGH")
-    return next((level.upper() for level, tokens in _BUDGETS.items() if wanted <= tokens), "HIGH")
-
-
-def _budget(wanted: int | str, least: int) -> int:
-    if isinstance(wanted, str):
-        wanted = 0 if wanted == "none" else _BUDGETS.get(wanted.lower(), _BUDGETS["high"])
-    return wanted if wanted < 0 else max(least, wanted)  # -1: as much as the model sees fit

@@ -25,12 +25,14 @@ FREE = Price()
 class Skills:
     """What a model understands.
 
-    least_thought  the fewest tokens of thought that it can be held to;  signs: it signs its calls, and wants the
-                   signature back with them
+    least_thought  the fewest tokens of thought that it can be held to, where it thinks
+    can_rest       it can be kept from thinking at all
+    signs          it signs its calls, and wants the signature back with them
     """
 
     thinking: Thinking = "no"
     least_thought: int = 0
+    can_rest: bool = False
     schema: SchemaWay = "json"
     tools: bool = True
     signs: bool = False
@@ -38,13 +40,21 @@ class Skills:
 
 _KNOWN: tuple[tuple[str, Skills], ...] = (
     (r"gemini-2\.5-pro", Skills(thinking="budget", least_thought=128)),
-    (r"gemini-2\.5-flash-lite", Skills(thinking="budget")),
-    (r"gemini-2\.5", Skills(thinking="budget")),
+    (r"gemini-2\.5-flash-lite", Skills(thinking="budget", least_thought=512, can_rest=True)),
+    (r"gemini-2\.5", Skills(thinking="budget", can_rest=True)),
     (r"gemini-(1|2\.0)", Skills(schema="openapi")),
     (r"gemini-", Skills(thinking="level", signs=True)),
     (r"gemma-", Skills(schema="no", tools=False)),
 )
-"""By the beginning of a model's id; the first that fits counts.  Google's pages, November 2026."""
+"""By the beginning of a model's id; the first that fits counts.
+
+Read on 24 November 2026 in stored copies of Google's pages: that Gemini 2.5 is told by a budget and 3 by a level, and
+that 3 refuses calls without their signatures, while 2.5 does not (ai.google.dev/gemini-api/docs/thinking-mode and
+docs/thought-signatures).  The budgets' bounds (2.5 Pro from 128 and never off, Flash from 0, Flash-Lite 0 or from 512)
+are as the client gemini_ex 0.11 repeats them from Google.  Not read anywhere: that models before 2.5 are held by
+OpenAPI's schemas alone, and that Gemma has neither tools nor schemas; both ask for less than there may be.
+An operator states `skills` where this is wrong.
+"""
 
 
 def skills_of(model: str) -> Skills:
@@ -119,4 +129,9 @@ class GeminiSettings:
                 raise BadConfig(
                     f"{model.name} is told how much to think, and is not known to think.",
                     fix="Remove thinking, or state the model's skills.",
+                )
+            if model.thinking in (0, "none") and not model.known.can_rest:
+                raise BadConfig(
+                    f"{model.name} is told not to think, and is known to think always.",
+                    fix="Write thinking = \"minimal\", or state the model's skills.",
                 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ class Vertex(Gemini):
     auth     None with a key: an API key of Vertex AI (express mode) does instead
     """
 
+    is_vertex = True
+
     def __init__(
         self,
         name: str,
@@ -32,10 +35,11 @@ class Vertex(Gemini):
         project: str | None = None,
         auth: GoogleAuth | None = None,
         key: str = "",
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.location, self._project = expect_location(location), project
         self._auth = None if key else auth or GoogleAuth()
-        super().__init__(name, settings, key=key)
+        super().__init__(name, settings, key=key, clock=clock)
 
     async def close(self) -> None:
         await super().close()
@@ -65,7 +69,7 @@ class Vertex(Gemini):
 
     async def _headers(self, until: float | None) -> dict[str, str]:
         settings = self._settings
-        headers = {"x-goog-api-key": self._key} if self._auth is None else await self._auth.headers(until)
+        headers = {"x-goog-api-key": self._key} if self._auth is None else await self._auth.headers(self._left_s(until))
         if settings.tier in ("priority", "flex"):
             headers["x-vertex-ai-llm-shared-request-type"] = settings.tier
         if settings.capacity:
@@ -73,7 +77,7 @@ class Vertex(Gemini):
         return headers
 
     async def _recovers(self, refused: Mapping[str, str], until: float | None) -> bool:
-        return self._auth is not None and await self._auth.recovers(refused, until)
+        return self._auth is not None and await self._auth.recovers(refused, self._left_s(until))
 
     def _further(self) -> dict[str, Any]:
         return {"labels": self._settings.labels} if self._settings.labels else {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -52,10 +51,10 @@ class GoogleAuth:
             ) from error
         return cls(info)
 
-    async def headers(self, until: float | None = None) -> dict[str, str]:
+    async def headers(self, left_s: float | None = None) -> dict[str, str]:
         """What goes with a request.  Waits only where there is no good token; one that ends soon is renewed beside it.
 
-        until  instant on the monotonic clock after which nobody waits
+        left_s  after so long nobody waits
         Raises PlaceRefused, Unreachable, DeadlineExceeded.
         """
         from google.auth.credentials import TokenState
@@ -64,16 +63,16 @@ class GoogleAuth:
         if state != TokenState.FRESH:
             renewing = self._renew()
             if state == TokenState.INVALID:
-                await _waited(renewing, until)
+                await _waited(renewing, left_s)
         headers = {"authorization": f"Bearer {self._credentials.token}"}
         if self._credentials.quota_project_id:
             headers["x-goog-user-project"] = self._credentials.quota_project_id
         return headers
 
-    async def recovers(self, refused: Mapping[str, str], until: float | None = None) -> bool:
+    async def recovers(self, refused: Mapping[str, str], left_s: float | None = None) -> bool:
         """Whether it is worth asking once more after a refusal: another token than the refused one is at hand."""
         if f"Bearer {self._credentials.token}" == refused.get("authorization"):
-            await _waited(self._renew(), until)
+            await _waited(self._renew(), left_s)
         return True
 
     async def close(self) -> None:
@@ -109,10 +108,10 @@ class GoogleAuth:
             ) from error
 
 
-async def _waited(renewing: asyncio.Task[None], until: float | None) -> None:
+async def _waited(renewing: asyncio.Task[None], left_s: float | None) -> None:
     """The exchange goes on for others when one caller's time is over."""
     try:
-        async with asyncio.timeout(None if until is None else max(0.0, until - time.monotonic())):
+        async with asyncio.timeout(None if left_s is None else max(0.0, left_s)):
             await asyncio.shield(renewing)
     except TimeoutError:
         raise DeadlineExceeded(

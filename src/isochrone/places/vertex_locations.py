@@ -1,7 +1,9 @@
 """Locations of Vertex AI: where each is asked, and where Google may run what is asked there.
 
 `global`, `us` and `eu` name no region: their machines may be any of that area's, so a scope must be held against the
-area's name and not against one region's.  Google's pages on data residency and endpoints, November 2026.
+area's name and not against one region's.  Google's pages "Data residency" and "Deployments and endpoints" of Generative
+AI on Vertex AI say so (stored copies, read 24 November 2026): processing stays in the region or multi-region that is
+asked, and for `global` nobody can know where.  The host names are those that google-genai 3.6.1 builds.
 """
 
 from __future__ import annotations
