@@ -61,7 +61,8 @@ EVENTS = [
     Prompted(4, "the prompt", (Scored("a", b"a", None), SCORED)),
     Delta(1, "日本", 2, reasoning="x", tool_calls=(ToolDelta(0, "c", "f"), ToolDelta(0, arguments='{"')), ids=(5, 6)),
     Delta(
-        0, "", 0, finish_reason="stop", num_cached=3, ended_by="deadline", stopped_by="\n", timing=Timing(1.0, 2.0, 3.0),
+        0, "", 0, finish_reason="stop", num_cached=3, ended_by="deadline", stopped_by="\n",
+        timing=Timing(1.0, 2.0, 3.0),
         receipt=Receipt("h", "p", 1, 0, Sampling(), (1,), (2,)), usage=Usage(1, 2, 3),
     ),
 ]  # fmt: skip
