@@ -9,6 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isochrone.errors import BadRequest, Unsupported
+from isochrone.places.bedrock_answer import ConverseAnswer
+from isochrone.places.bedrock_frames import Frame
 from isochrone.places.bedrock_request import to_converse
 from isochrone.places.bedrock_settings import BedrockModel, BedrockSettings, Skills, skills_of
 from isochrone.places.place import (
@@ -112,6 +114,45 @@ def test_each_turn_goes_where_converse_wants_it():
     }
     assert body["messages"][2]["content"] == [{"toolResult": {"toolUseId": "t1", "content": [{"text": "rain"}]}}]
     assert body["toolConfig"]["toolChoice"] == {"auto": {}} and body["toolConfig"]["tools"][0]["toolSpec"]["strict"]
+
+
+TOLD = {"reasoningContent": {"reasoningText": {"text": "Let me see.", "signature": "s1"}}}
+HIDDEN = {"reasoningContent": {"redactedContent": "c2VjcmV0"}}
+
+
+def test_thoughts_go_back_in_front_of_their_calls_whether_told_or_hidden():
+    calls = tuple(ToolCall(id, "weather", "{}") for id in ("t1", "t2"))
+    results = tuple(Message("tool", "rain", tool_call_id=call.id) for call in calls)
+    turns = (Message("user", "hi"), Message("assistant", "I look.", tool_calls=calls), *results)
+    model = BedrockModel("m", "anthropic.claude", skills=ALL)
+    request = plain(prompt=Chat(turns, tools=(WEATHER,)))
+    body = to_converse(request, model, BedrockSettings((model,)), {"t1": (TOLD, HIDDEN), "t2": (TOLD,)}.__getitem__)
+    kinds = [next(iter(block)) for block in body["messages"][1]["content"]]
+    assert kinds == ["reasoningContent", "reasoningContent", "text", "toolUse", "reasoningContent", "toolUse"]
+    report = botocore.validate.ParamValidator().validate({"modelId": "m", **body}, SHAPE)
+    assert not report.has_errors(), report.generate_report()
+
+
+def test_of_thoughts_only_those_that_are_signed_or_hidden_are_kept():
+    kept = {}
+    model = BedrockModel("m", "anthropic.claude", skills=ALL)
+    prompt = Chat((Message("user", "hi"),), tools=(WEATHER,))
+    answer = ConverseAnswer(plain(prompt=prompt), model, kept.__setitem__)
+    signed = [{"text": "Let me "}, {"text": "see."}, {"signature": "s1"}]
+    for index, pieces in enumerate((signed, [{"redactedContent": "c2VjcmV0"}], [{"text": "?"}])):
+        for piece in pieces:
+            tell(answer, "contentBlockDelta", index, delta={"reasoningContent": piece})
+        tell(answer, "contentBlockStop", index)
+    for index, id in ((3, "t1"), (4, "t2")):
+        tell(answer, "contentBlockStart", index, start={"toolUse": {"toolUseId": id, "name": "weather"}})
+        tell(answer, "contentBlockStop", index)
+    assert kept == {"t1": (TOLD, HIDDEN)}
+    assert answer.take().reasoning == "Let me see.?"
+
+
+def tell(answer, kind, index, **more):
+    headers = {":message-type": "event", ":event-type": kind}
+    answer.push(Frame(headers, json.dumps({"contentBlockIndex": index, **more}).encode()))
 
 
 def test_calls_in_a_conversation_that_offers_no_tools_are_explained():
