@@ -17,7 +17,7 @@ DONE, FAILED, MISUSED, INTERRUPTED = 0, 1, 2, 130
 
 VERBS = (
     "up", "chat", "complete", "pull", "models", "rm", "ps", "keys", "explain", "verify", "inspect", "probe", "predict",
-    "bench", "compile", "fleet", "join", "import", "mcp", "replay", "config", "completion", "version",
+    "bench", "compile", "fleet", "demo", "join", "import", "mcp", "replay", "config", "completion", "version",
 )  # fmt: skip
 """In the order of a first day: each is the `command` of the module `isochrone.cli.<name>`."""
 
