@@ -30,9 +30,9 @@ class Gateway:
         self, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> tuple[int, dict[str, str], bytes]:
         """(status, headers, body) of a POST, or of a GET without a body."""
-        web = Web("gateway", self.url)
+        web = Web("gateway", self.url, headers or {})
         try:
-            answer = await (web.post(path, body, None, headers or {}) if body else web.get(path, 10.0))
+            answer = await (web.post(path, body, None) if body else web.get(path, 10.0))
             return answer.status, {k.lower(): v for k, v in answer.headers.items()}, await answer.all()
         finally:
             await web.close()

@@ -129,3 +129,18 @@ async def test_agents_find_complete_places_and_explain_through_the_protocols_own
             refusal = await client.call_tool("complete", asked | {"model": "nothing"})
             assert refusal.is_error
         await remote.close()
+
+
+async def test_metrics_say_how_often_what_was_predicted_was_kept(tmp_path: Path) -> None:
+    async with running(streamed(words("Hel", "lo"))) as up:
+        async with gateway_over(tmp_path, fleet_text({"lan": up.port})) as gateway:
+            for _ in range(3):
+                assert (await gateway.send("/v1/chat/completions", encoded()))[0] == 200
+            page = (await gateway.send("/metrics"))[2].decode()
+    for of in ("ttft", "total"):
+        assert f'isochrone_predictions_total{{of="{of}"}} 3\n' in page
+        kept = [
+            int(line.rsplit(" ", 1)[1])
+            for line in page.splitlines() if line.startswith(f'isochrone_predictions_kept_total{{of="{of}"')
+        ]  # fmt: skip
+        assert len(kept) == 4 and kept == sorted(kept) and kept[-1] <= 3

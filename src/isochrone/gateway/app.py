@@ -26,6 +26,7 @@ from .metrics import Metrics
 from .openai_responses_run import Runs
 from .rates import Rates
 from .routes import ROUTES, Handler, dialect_of, find_route
+from .spending import Purse
 from .trace import CURRENT, Trace
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Gateway:
     ) -> None:  # fmt: skip
         self.limits = limits or Limits()
         self.rates = Rates()
-        self.place = Guard(place, self.limits, self.rates)
+        self.place = Guard(place, self.limits, self.rates, Purse(ledger))
         self.access, self.ledger, self.predictor, self.fleet = access, ledger, predictor, fleet
         self.metrics = Metrics()
         self._in_flight: set[Call] = set()
@@ -89,7 +90,7 @@ class Gateway:
             await self.fleet.announce(call)  # with a token of its own
             return
         caller = self.access.caller(call.path, call.headers)
-        call.tenant = caller.tenant
+        call.tenant, call.key = caller.tenant, caller.key
         with self._admitted(call, caller.key):
             await self._route(call, methods)
 
@@ -139,7 +140,7 @@ class Gateway:
             with_receipts=call.headers.get(b"isochrone-receipt", b"0") not in (b"", b"0"),
             predict=lambda *counts: predict(self.predictor, counts, load),
         )
-        trace.run = call.run
+        trace.run, trace.key = call.run, call.key
         token = CURRENT.set(trace)
         self._in_flight.add(call)
         self._idle.clear()

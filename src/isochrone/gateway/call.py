@@ -13,6 +13,7 @@ from typing import Any
 
 from isochrone.budget import SINGLE, Policy
 from isochrone.errors import BadRequest, IsochroneError
+from isochrone.ledger import Key
 
 from .faults import OPENAI, Dialect, HeadTooLarge, TooLarge, TooSlow, WrongEncoding, error_headers
 from .limits import Limits
@@ -45,6 +46,7 @@ class Call:
     arrived_at  when its first byte was accepted, on the machine's monotonic clock
     status      of the answer; 0 until it began
     code        of the error it ended with; empty when it did not
+    key         whose limits hold; None for a probe, loopback, the setting's key
     policy      what the operator asks of every request; its budget can only be tightened
     run         the agent's run that it is a step of, as its header says; empty for none
     trace       what it came to, once it generates
@@ -62,6 +64,7 @@ class Call:
         self.headers: dict[bytes, bytes] = dict(self._scope_headers)
         self.arrived_at: float = scope.get("state", {}).get("arrived_at") or time.monotonic()
         self.tenant, self.policy = "", policy
+        self.key: Key | None = None
         said = self.headers.get(b"isochrone-run", b"")[:RUN_BYTES_MAX]
         self.run = said.partition(b",")[0].strip().decode("latin-1")
         self.status, self.code = 0, ""

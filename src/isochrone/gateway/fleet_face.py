@@ -18,6 +18,7 @@ from isochrone.budget import Policy
 from isochrone.errors import IsochroneError, NoPlace, NotFound
 from isochrone.ledger import decisions_of
 from isochrone.places.place import Status
+from isochrone.predict.calibration import LEVELS
 from isochrone.routing.journal import read, read_attempt
 from isochrone.routing.records import Ask, Decision
 from isochrone.routing.router import Router
@@ -67,6 +68,14 @@ class FleetFace:
         await self.router.runs.begin(
             call.tenant, said.id, workflow=said.workflow, total_s=said.total_s, cost_usd=said.cost_usd
         )
+
+    def calibration(self) -> list[tuple[str, int, dict[float, int]]]:
+        """(ttft or total, how often one was stated, how often each quantile was kept) since the start."""
+        outlook = self.router.outlook
+        return [
+            (of, coverage.num_seen, dict(zip(LEVELS, coverage.kept, strict=True)))
+            for of, coverage in (("ttft", outlook.ttft_coverage), ("total", outlook.total_coverage))
+        ]
 
     async def announce(self, call: Call) -> None:
         """A node joins, drains or leaves.  Its token is checked where its body is read, not at the gate of callers."""

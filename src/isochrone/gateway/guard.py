@@ -6,30 +6,32 @@ Every face asks its place through here, so that a limit, a count or a receipt ho
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
-from typing import Literal
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, contextmanager, nullcontext
+from typing import Literal, TypeAlias
 
 import msgspec
 
 from isochrone.budget import Deadline
 from isochrone.errors import Overloaded
-from isochrone.places.place import Delta, Place, Price, Prompt, Prompted, Request, Status
+from isochrone.places.place import Delta, Place, Price, Prompt, Prompted, Request, Status, dearest_usd
 
 from .cost import Cost, cost_of, expect_within
 from .limits import Limits
 from .rates import Rates
-from .trace import CURRENT
+from .spending import Counted, Purse, num_prompt_tokens_max
+from .trace import CURRENT, Trace
 
+Events: TypeAlias = AsyncGenerator[Prompted | Delta, None]
 TENANT_MARK = "/"
 """Between a key's tenant and one that the gateway behind that key names: the latter's prefixes, the key's limits."""
 
 
 class Guard:
-    """Fulfils `Place`, in front of one."""
+    """Fulfils `Place`, in front of one.  purse  what keys may spend; None: nothing is counted"""
 
-    def __init__(self, place: Place, limits: Limits, rates: Rates) -> None:
-        self._place, self._limits, self._rates = place, limits, rates
+    def __init__(self, place: Place, limits: Limits, rates: Rates, purse: Purse | None = None) -> None:
+        self._place, self._limits, self._rates, self._purse = place, limits, rates, purse
         self.reserved_bytes = 0
 
     @property
@@ -67,7 +69,10 @@ class Guard:
         await self._place.close()
 
     async def complete(self, request: Request, deadline: Deadline) -> AsyncGenerator[Prompted | Delta, None]:
-        """See `Place.complete`.  Raises BadRequest, RateLimited and Overloaded before the place is asked."""
+        """See `Place.complete`.
+
+        Raises BadRequest, RateLimited, Overloaded, and what `Purse.paying` raises before the place is asked.
+        """
         cost = cost_of(request, self._context(request.model))
         expect_within(request, cost, self._limits)
         trace = CURRENT.get()
@@ -78,12 +83,45 @@ class Guard:
             if trace.run and not request.run:
                 request = msgspec.structs.replace(request, run=trace.run)
         with self.reserving(request.tenant.partition(TENANT_MARK)[0], cost) as used:
-            async with aclosing(self._place.complete(request, deadline)) as events:
+            events, spent_usd = self._begin(request, deadline)
+            async with self.paying(trace, request, spent_usd), aclosing(events):
                 async for event in events:
                     used.num_tokens += event.num_tokens
                     if trace is not None:
                         trace.push(event, time.monotonic())
                     yield event
+
+    def _begin(self, request: Request, deadline: Deadline) -> tuple[Events, Callable[[], float]]:
+        """(the answer, what it has cost so far): a router keeps account of all that it asks for one answer."""
+        begin = getattr(self._place, "begin", None)
+        if begin is not None:
+            begun: tuple[Events, Callable[[], float]] = begin(request, deadline)
+            return begun
+        counted = Counted(self._price_of(request.model))
+        return counted.counting(self._place.complete(request, deadline)), counted.usd
+
+    def paying(
+        self, trace: Trace | None, request: Request, spent_usd: Callable[[], float]
+    ) -> AbstractAsyncContextManager[None]:
+        """The key's money for one request.  Raises SpendingLimit, SpendingHeld and LedgerDown."""
+        if self._purse is None or trace is None:
+            return nullcontext()
+        return self._purse.paying(trace.key, lambda: self._most_usd(request), spent_usd)
+
+    def _most_usd(self, request: Request) -> float:
+        """What it can come to at the dearest place that may answer it."""
+        num_prompt = num_prompt_tokens_max(request.prompt)
+        most_usd = getattr(self._place, "most_usd", None)
+        if most_usd is not None:
+            usd: float = most_usd(request.model, num_prompt, request.max_tokens, request.n)
+            return usd
+        return dearest_usd(
+            self._price_of(request.model), self._context(request.model), num_prompt, request.max_tokens, request.n
+        )
+
+    def _price_of(self, name: str) -> Price:
+        model = next((model for model in self._place.status().models if model.id == name), None)
+        return self._place.price if model is None or model.price is None else model.price
 
     def _context(self, name: str) -> int | None:
         return next((model.context for model in self._place.status().models if model.id == name), None)

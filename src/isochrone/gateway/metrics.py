@@ -38,6 +38,10 @@ class Counter:
         key = tuple(labels.items())
         self.values[key] = self.values.get(key, 0) + amount
 
+    def set(self, amount: float, **labels: str) -> None:
+        """What somebody else has counted."""
+        self.values[tuple(labels.items())] = amount
+
     def lines(self) -> Iterable[str]:
         return (f"{self.name}{_braces(labels)} {value:g}" for labels, value in self.values.items())
 
@@ -87,6 +91,16 @@ class Metrics:
         self.answer_sizes = Histogram("isochrone_request_generation_tokens", "Tokens generated for one.", _TOKENS)
         self.attempts = Counter("isochrone_attempts_total", "Times that a place was asked, by how it ended and why.")
         self.cost_usd = Counter("isochrone_cost_usd_total", "US dollars that answers cost, by the place they ended at.")
+        self.spending_refused = Counter(
+            "isochrone_spending_refused_total", "Requests refused because of their key's money."
+        )
+        self.predictions = Counter(
+            "isochrone_predictions_total", "Times stated before an attempt whose outcome was seen, by what they are of."
+        )
+        self.predictions_kept = Counter(
+            "isochrone_predictions_kept_total",
+            "Those of them that were kept, by the quantile stated: its share of all should be the quantile itself.",
+        )
         self.ttft_error = Histogram(
             "isochrone_ttft_prediction_error_ratio", "Actual over predicted time to first token.", _RATIO
         )
@@ -105,6 +119,12 @@ class Metrics:
         if route.predicted_ttft_s is not None:
             facts["predicted_ttft_s"] = round(route.predicted_ttft_s, 4)
         return facts
+
+    def calibrate(self, of: str, num_stated: int, kept: Mapping[float, int]) -> None:
+        """What was stated and kept since the start.  of  ttft or total;  kept: of each quantile, how many"""
+        self.predictions.set(num_stated, of=of)
+        for quantile, num_kept in kept.items():
+            self.predictions_kept.set(num_kept, of=of, quantile=f"{quantile:g}")
 
     def page(self, gauges: Mapping[str, tuple[str, float]]) -> bytes:
         """The whole page.  gauges  name -> (explanation, value as it is now)"""

@@ -42,6 +42,10 @@ async def metrics(gateway: Gateway, call: Call) -> None:
         reserved_bytes=gateway.place.reserved_bytes, num_tasks=len(asyncio.all_tasks()),
         is_draining=gateway.is_draining,
     )  # fmt: skip
+    gateway.metrics.spending_refused.set(gateway.ledger.num_spending_refused)
+    if gateway.fleet is not None:
+        for of, num_stated, kept in gateway.fleet.calibration():
+            gateway.metrics.calibrate(of, num_stated, kept)
     await call.respond(gateway.metrics.page(now), kind=pages.CONTENT_TYPE)
 
 

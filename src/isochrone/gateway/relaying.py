@@ -61,7 +61,7 @@ class Relay:
             assert call.trace is not None, "the gateway makes a trace before it lets a call generate"
             call.trace.begin(request, journey.deadline)
             with gateway.place.reserving(call.tenant, cost_of(request, None)) as used:
-                async with aclosing(pieces):
+                async with gateway.place.paying(call.trace, request, journey.cost_usd), aclosing(pieces):
                     await _pass_on(call, body, exchange, pieces, meter, used)
             await _end(call, body, exchange)
 

@@ -140,7 +140,7 @@ async def serve_on(
     """`serve`, on a socket and a loop that exist, with a ledger that is open."""
     set_up(serving.log_level)
     starting = asyncio.ensure_future(place.start())
-    watching = asyncio.ensure_future(watch_keys(ledger.keys))
+    watching = asyncio.gather(watch_keys(ledger.keys), keep_spending(ledger))
     await asyncio.sleep(0)  # the engine's process starts here, beside the imports below
     stopping = Stopping(serving.drain_s)
     try:
@@ -184,6 +184,13 @@ async def watch_keys(keys: Keyring, every_s: float = KEYS_EVERY_S) -> None:
             if was_read:
                 log.error("keys.unread", since_s=round(time.monotonic() - keys.refreshed_at, 1))
             was_read = False
+
+
+async def keep_spending(ledger: Ledger, every_s: float = KEYS_EVERY_S) -> None:
+    """Keep what keys may spend, as soon as a key has such a limit."""
+    while not any(key.has_spending_limit for key in ledger.keys.all()):
+        await asyncio.sleep(every_s)
+    await ledger.spending.keep()
 
 
 def _server(

@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any
 
 from isochrone.budget import Deadline
+from isochrone.ledger import Key
 from isochrone.ledger.timelines import Timeline
 from isochrone.places.place import Delta, Prompted, Receipt, Request, Timing, Usage
 from isochrone.places.route import Route
@@ -35,6 +36,7 @@ class Trace:
     ) -> None:
         self.arrived_at, self.with_receipts = arrived_at, with_receipts
         self.run = ""  # that the call is a step of
+        self.key: Key | None = None  # whose money it spends
         self._predict = predict
         self._predicted: tuple[tuple[int, int, int], tuple[float, float] | None] | None = None
         self.model = ""

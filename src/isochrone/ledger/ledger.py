@@ -109,6 +109,11 @@ class Ledger:
         """How writing goes."""
         return self._writer.stats()
 
+    @property
+    def num_spending_refused(self) -> int:
+        """Requests that were refused because of their key's money, since the start."""
+        return self.spending.num_refused if "spending" in vars(self) else 0
+
     def close(self, seconds: float = 2.0) -> None:
         """Write what is queued, for at most so long, and give back what may still be spent."""
         made = vars(self)

@@ -320,6 +320,19 @@ class Price(Struct, frozen=True):
     cache_write_usd_per_million: float | None = None
 
 
+ANSWER_TOKENS_MAX = 32_768
+"""What an answer is taken for at most where neither its caller nor the model's context says less."""
+
+
+def dearest_usd(price: Price, context: int | None, num_prompt: int, num_answer: int | None, n: int) -> float:
+    """The most that a request can cost at a price.  num_answer  of each of n; None: as long as it may get"""
+    longest = ANSWER_TOKENS_MAX if context is None else min(context, ANSWER_TOKENS_MAX)
+    if num_answer is not None:
+        longest = num_answer if context is None else min(num_answer, context)
+    read_usd = max(price.prompt_usd_per_million, price.cache_write_usd_per_million or 0.0)
+    return (num_prompt * read_usd + n * longest * price.completion_usd_per_million) / 1e6
+
+
 class Model(Struct, frozen=True, omit_defaults=True):
     """A model that a place serves.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from msgspec.structs import replace
 
-from isochrone.places.place import Ability, Load, Model, Pace
+from isochrone.places.place import Ability, Load, Model, Pace, Price
 from isochrone.places.spec import ModelSpec
 
 from .breaker import Breakers
@@ -63,6 +63,13 @@ class Scout:
         else:
             field.out.extend(Row(one.place, one.model, "not ready") for one in late)
         return field
+
+    def prices(self, name: str) -> Iterator[tuple[Price, int | None]]:
+        """(price, context) of every target that the name of a model stands for."""
+        for target in self._fleet.targets(name):
+            member = self._fleet.members[target[0]]
+            model = self.model_at(member, target, member.place.status().models)
+            yield model.price or member.place.price, model.context
 
     def model_at(self, member: Member, target: Target, served: tuple[Model, ...]) -> Model:
         """A model as the operator and its place describe it together."""

@@ -120,7 +120,7 @@ class Journey:
         return min(known, key=lambda later: later.at, default=None)
 
     def _comes_back(self, target: Target, now: float) -> bool:
-        """It said when it will have room; for an answer that has begun, a place that is let alone is waited for, too."""
+        """It said when it will have room; an answer that has begun waits for a place that is let alone, too."""
         breakers = self._router.breakers
         return breakers.is_merely_busy(target, now) or (self._is_resuming and not breakers.is_open_for(target, now))
 
@@ -179,9 +179,12 @@ class Journey:
         self._learn(sent)
         router.outlook.observe(self._outcome(sent))
 
+    def cost_usd(self) -> float:
+        """By all attempts so far, those that lost included."""
+        return sum(sent.cost_usd for sent in self._sent)
+
     def closed(self) -> None:
-        router = self._router
-        cost_usd = sum(sent.cost_usd for sent in self._sent)
+        router, cost_usd = self._router, self.cost_usd()
         if self._run is not None and self._sent:
             router.runs.stepped(self._run, cost_usd=cost_usd)
         if self.decision is not None and self._ask is not None:
@@ -197,7 +200,7 @@ class Journey:
         """What to tell the caller of the answer's way, now that these words of it have come."""
         router, now = self._router, self._router.clock()
         seen = self._seen[sent.target]
-        cost_usd = sum(one.cost_usd for one in self._sent)
+        cost_usd = self.cost_usd()
         left: RunLeft | None = None
         if self._run is not None:
             left = router.runs.left(self._run, cost_usd=cost_usd, now=now)

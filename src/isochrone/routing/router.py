@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from isochrone.budget import Deadline
 from isochrone.errors import NotFound
-from isochrone.places.place import Delta, Load, Model, Place, Price, Prompt, Prompted, Request, Status
+from isochrone.places.place import Delta, Load, Model, Place, Price, Prompt, Prompted, Request, Status, dearest_usd
 
 from .affinity import Affinity
 from .asking import Density
@@ -105,9 +105,22 @@ class Router:
 
     def complete(self, request: Request, deadline: Deadline) -> AsyncGenerator[Prompted | Delta, None]:
         """See `Place.complete`.  Raises BrokenOff when an answer that had begun could not be gone on with."""
+        return self.begin(request, deadline)[0]
+
+    def begin(
+        self, request: Request, deadline: Deadline
+    ) -> tuple[AsyncGenerator[Prompted | Delta, None], Callable[[], float]]:
+        """(the answer, what all attempts at it have cost so far, US dollars)."""
         request, journey = self.journey(request, deadline)
         speech = Speech(request, journey.find, journey.route, self.draw_seed())
-        return self.execute(speech, journey, is_dated=request.dated)
+        return self.execute(speech, journey, is_dated=request.dated), journey.cost_usd
+
+    def most_usd(self, model: str, num_prompt: int, num_answer: int | None, n: int) -> float:
+        """The most that one attempt at a request can cost.  num_answer  tokens of each of n answers; None: unbounded"""
+        return max(
+            (dearest_usd(price, context, num_prompt, num_answer, n) for price, context in self.scout.prices(model)),
+            default=0.0,
+        )
 
     def journey(self, request: Request, deadline: Deadline) -> tuple[Request, Journey]:
         """A request on its way, ended where its run ends, and its guide for `execute`."""
