@@ -177,6 +177,39 @@ def test_two_that_speak_at_once_give_one_answer() -> None:
     assert had.text == TEXT and sorted(kind[2] for kind in guide.kinds) == ["answered", "hedged_out"]
 
 
+@pytest.mark.parametrize("refused_s", [0.0, 0.2])
+def test_a_hedge_that_its_place_refuses_to_take_ends_no_answer_of_the_first(refused_s: float) -> None:
+    """What the second place does not take (a field it has not, say), the first has already taken."""
+    second = place("b", Turn(first_s=refused_s, error=scripted_error(BadRequest)))
+    had, guide = go(
+        [place("a", Turn(first_s=2.0)), second], budget=Budget(ttft_s=0.5), num_hedges=1,
+        chances=lambda target, within_s, silent_s: 0.9 if target[0] == "b" else 0.0,
+    )  # fmt: skip
+    assert (had.text, had.error) == (TEXT, None)
+    assert guide.kinds == [("a", "first", "answered"), ("b", "hedge", "refused")]
+
+
+def test_what_no_place_would_answer_is_said_when_the_last_that_was_asked_has_refused_it() -> None:
+    bad = Turn(first_s=1.0, error=scripted_error(BadRequest))
+    had, guide = go(
+        [place("a", bad), place("b", bad)], budget=Budget(ttft_s=0.5), num_hedges=1,
+        chances=lambda target, within_s, silent_s: 0.9 if target[0] == "b" else 0.0,
+    )  # fmt: skip
+    assert isinstance(had.error, BadRequest) and len(guide.kinds) == 2
+
+
+def test_a_place_that_cannot_even_be_asked_is_booked_and_passed_over() -> None:
+    class Wordless(ScriptedPlace):
+        def complete(self, request: Any, deadline: Any) -> Any:
+            raise BadRequest("It has no words for this.", fix="Ask another.")
+
+    had, guide = go([Wordless("a", WORDS), place("b")])
+    assert (had.text, had.error) == (TEXT, None)
+    assert guide.kinds == [("a", "first", "refused"), ("b", "failover", "answered")]
+    had, guide = go([Wordless("a", WORDS)])
+    assert isinstance(had.error, BadRequest) and guide.kinds == [("a", "first", "refused")]
+
+
 def test_when_the_hedge_fails_the_first_goes_on() -> None:
     had, guide = go(
         [place("a", Turn(first_s=3.0)), place("b", DOWN)], None, Budget(ttft_s=1.0),
@@ -266,6 +299,11 @@ def test_a_place_that_refused_the_beginning_may_go_on_later() -> None:
     assert guide.kinds == [("a", "first", "refused"), ("b", "failover", "failed"), ("a", "continued", "answered")]
 
 
+def test_an_answer_that_has_begun_goes_on_without_an_allowance() -> None:
+    had, _ = go([place("a", Turn(die_after=2), same_as="x"), place("b", same_as="x")], without_retry={"b"})
+    assert (had.text, had.error) == (TEXT, None)
+
+
 def test_two_places_that_die_in_turn_go_on_with_each_others_answer() -> None:
     had, guide = go([place("a", Turn(die_after=2), Turn(), same_as="x"), place("b", Turn(die_after=2), same_as="x")])
     assert (had.text, had.error) == (TEXT, None)
@@ -331,6 +369,14 @@ def test_a_total_time_cuts_an_answer_that_its_place_does_not_cut() -> None:
     had, guide = go([place("a", Turn(stall_after=3))], request(dated=True), Budget(total_s=2.0))
     assert had.text == "One two three" and had.deltas[-1].ended_by == "deadline" and had.error is None
     assert had.times[-1] == pytest.approx(2.25)
+    assert guide.kinds == [("a", "first", "cancelled")]
+
+
+def test_a_place_that_stops_at_the_total_time_is_not_blamed_and_nobody_goes_on_for_it() -> None:
+    late = scripted_error(DeadlineExceeded)
+    places = [place("a", Turn(first_s=0.1, gap_s=0.5, die_after=2, late_error=late)), place("b")]
+    had, guide = go(places, request(dated=True), Budget(total_s=1.0))
+    assert (had.text, had.error, had.deltas[-1].ended_by) == ("One two", None, "deadline")
     assert guide.kinds == [("a", "first", "cancelled")]
 
 

@@ -167,9 +167,13 @@ class Contest(Generic[Item]):
         left = left_of(self._deadline, now, self.spent_usd, is_resuming=self._is_resuming)
         self.sent.append(sent)
         self._guide.sent(sent)
-        stream = self._exchange.open(target, left, resume=self._is_resuming)
-        self._live.append(Attempt(sent, stream, self._exchange, self._clock, now + option.timeout_s, self._guide.spoke))
         self._hedge_at, self._is_hedge_due = None, False
+        try:
+            stream = self._exchange.open(target, left, resume=self._is_resuming)
+        except Exception as failure:  # it cannot be said in this place's words: nothing has gone out
+            self._unsaid(sent, failure)
+            return
+        self._live.append(Attempt(sent, stream, self._exchange, self._clock, now + option.timeout_s, self._guide.spoke))
         if why != "hedge" and not self._is_resuming:
             within_s = self._guide.first_by_s(now)
             if within_s is not None:
@@ -207,7 +211,8 @@ class Contest(Generic[Item]):
             if failure is None:
                 winner = winner or attempt
             else:
-                self._failed(attempt, failure)
+                self._live.remove(attempt)
+                self._failed(attempt.sent, failure)
         if winner is not None:
             self._live.remove(winner)
             for attempt in list(self._live):
@@ -216,16 +221,21 @@ class Contest(Generic[Item]):
             self._look_around()
         return winner
 
-    def _failed(self, attempt: Attempt[Item], failure: BaseException) -> None:
-        """Book it.  Raises what no other place would answer either."""
-        sent = attempt.sent
-        self._live.remove(attempt)
+    def _unsaid(self, sent: Sent, failure: Exception) -> None:
+        """Book an attempt that never began.  Another place may need other words, or the caller's very own."""
+        error = typed(failure, sent.target)
+        self.end(sent, "refused", error)
+        self._errors.append(error)
+        self._look_around()
+
+    def _failed(self, sent: Sent, failure: BaseException) -> None:
+        """Book it.  Raises what no other place would answer either, unless one has taken it and is still waited for."""
         if not isinstance(failure, Exception):
             failure = RuntimeError("the stream was cancelled from within")
         error = typed(failure, sent.target)
         fault = blame(error)
         self.end(sent, "failed" if fault == "place" else "refused", error)
-        if fault == "request":
+        if fault == "request" and not self._live:
             raise error
         self._errors.append(error)
 

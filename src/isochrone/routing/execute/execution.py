@@ -100,7 +100,7 @@ class Execution(Generic[Item]):
         self, sent: Sent, failure: Exception | None
     ) -> tuple[Attempt[Item] | None, list[Item]]:
         """(who goes on, nothing), or (None, the ending).  Raises BrokenOff, and what no other place would answer."""
-        if self._is_late:
+        if self._is_late or (isinstance(failure, DeadlineExceeded) and self._is_due()):
             return None, self._cut(sent)
         if isinstance(failure, Silence):
             error: IsochroneError = silent(sent.target, self._clock() - sent.last_at)
@@ -149,6 +149,10 @@ class Execution(Generic[Item]):
             self._deadline.itl_s, sent.mean_gap_s, factor=settings.stall_factor, floor_s=settings.stall_floor_s,
             undated_s=settings.stall_undated_s,
         )  # fmt: skip
+
+    def _is_due(self) -> bool:
+        """The stated total time is over: a place that stops now keeps it, and the grace is not for another's words."""
+        return self._end_at < INFINITE and self._clock() >= self._deadline.total_at
 
     def _is_past_end(self) -> bool:
         return self._clock() >= self._end_at
