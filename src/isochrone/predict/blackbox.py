@@ -217,17 +217,36 @@ class BlackBox:
 
     def median(self, row: int, load: Load, now: float) -> tuple[float, float]:
         """`medians` of one target, in plain numbers: a twentieth of the time that arrays of one take."""
-        first, silence = self.ttft[row].tolist(), load.silent_s
-        base, slope, each = self.itl[row].tolist()[:2], self.itl[row].tolist()[2:], load.num_in_flight
-        hinges = [max(0.0, each + 1.0 - knee) for knee in self.knees[row].tolist()]
-        prompt, queued = load.num_prompt * 1e-3, load.silent_prompt * 1e-3
-        terms = (1.0, prompt, queued, each, *hinges, load.num_others, (prompt + queued) * each)
-        ttft = sum(factor * term for factor, term in zip(first, terms, strict=False))
-        ttft += first[SILENCE] * max(silence - ttft, 0.0)
-        itl = base[0] + base[1] * each + sum(factor * hinge for factor, hinge in zip(slope, hinges, strict=True))
-        fading = min(1.0, math.exp(min(0.0, (float(self.seen_at[row]) - now) / LEVEL_S)))
-        by_ttft, by_itl = (math.exp(level * fading) for level in self.level[row].tolist())
-        return ttft * by_ttft, itl * by_itl
+        start, by_prompt, by_queue, by_request, by_low, by_high, by_other, by_both, by_silence = self.ttft[row].tolist()
+        base, by_each, at_low, at_high = self.itl[row].tolist()
+        low, high = self.knees[row].tolist()
+        prompt, queued, each = load.num_prompt * 1e-3, load.silent_prompt * 1e-3, load.num_in_flight
+        over_low, over_high = max(0.0, each + 1.0 - low), max(0.0, each + 1.0 - high)
+        ttft = start + by_prompt * prompt + by_queue * queued + by_request * each + by_low * over_low
+        ttft += by_high * over_high + by_other * load.num_others + by_both * (prompt + queued) * each
+        ttft += by_silence * max(load.silent_s - ttft, 0.0)
+        itl = base + by_each * each + at_low * over_low + at_high * over_high
+        fading = math.exp(min(0.0, (float(self.seen_at[row]) - now) / LEVEL_S))
+        ttft_level, itl_level = self.level[row].tolist()
+        return ttft * math.exp(ttft_level * fading), itl * math.exp(itl_level * fading)
+
+    def knots_of(self, row: int, load: Load) -> list[list[float]]:
+        """`scatter` of one target, in plain numbers: [3 kinds][4]."""
+        knots: list[list[float]] = self.knots[row, int(self.is_busy(row, load))].tolist()
+        return knots
+
+    def failure(self, row: int, now: float) -> float:
+        """`failures` of one target, in plain numbers."""
+        fading = math.exp(min(0.0, (float(self.failed_at[row]) - now) * (1.0 / FAILURE_S)))
+        return min(float(self.failing[row]) * fading, 0.99)
+
+    def empty_of(self, row: int, num_prompt: float) -> float:
+        """`empty` of one target, in plain numbers."""
+        return float(self.ttft[row, 0]) + float(self.ttft[row, 1]) * (num_prompt * 1e-3)
+
+    def trust_of(self, row: int) -> float:
+        """Outcomes learned from, and what the prior counts as."""
+        return float(self.num_seen[row]) + float(self.trust[row])
 
     def failures(self, rows: Rows, now: float) -> Array:
         """Share of requests that fail, as far as is known: f64 [targets]."""
@@ -300,8 +319,8 @@ class BlackBox:
         gain /= NOISE**2 + float(scaled @ gain)
         theta += gain * off
         np.maximum(theta, self.ttft_floor[row] if kind == TTFT else self.itl_floor[row], out=theta)
-        cov -= np.outer(gain, scaled @ cov)
-        diagonal = np.einsum("ii->i", cov)
+        cov -= gain[:, None] * (scaled @ cov)
+        diagonal = cov.reshape(-1)[:: len(gain) + 1]
         diagonal += (DRIFT * prior) ** 2
         np.minimum(diagonal, prior**2, out=diagonal)
 

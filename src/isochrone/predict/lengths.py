@@ -82,6 +82,11 @@ class Lengths:
             points = mine.points[cap] = self._computed(mine, num_max, 0)
         return points
 
+    def plain_points(self, route: str, *, num_max: int | None = None) -> list[float]:
+        """The same of an answer that has not begun, as plain numbers."""
+        points: list[float] = self.points(route, num_max=num_max).tolist()
+        return points
+
     def _computed(self, mine: _Route, num_max: int | None, num_said: int) -> Array:
         counts = mine.counts
         if mine is not self._all:

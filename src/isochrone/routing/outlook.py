@@ -1,14 +1,14 @@
 """What each target would take, as far as can be known now: learned from outcomes, asked before every choice.
 
 `Outlook` is the one thing here that changes: it observes outcomes.  A `Forecast` is what it says about one request
-and its candidates: plain arrays, read by the choice, by the execution (how long may the first token still take?) and
+and its candidates: plain numbers, read by the choice, by the execution (how long may the first token still take?) and
 by `explain`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ from .records import Ask, Candidate, Outcome, Quantiles, Target
 Array = NDArray[np.float64]
 Rows = NDArray[np.intp]
 
+FEW = 6
+"""Candidates up to which plain numbers are quicker than arrays."""
 MISSED_BELOW = 0.95
 """A request whose best place is less likely than this to keep the budget misses the places that are busy."""
 SHORT_OF_QUOTA = 0.03
@@ -38,10 +40,11 @@ matter."""
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """One request, all its candidates; index i is that of `candidates` as they were handed in.
+    """One request, all its candidates; index i is that of `candidates` as they were handed in.  Plain numbers all:
+    most fleets have few places, and their choice touches no array.
 
     p              probability that every stated part of the budget is kept, and that it does not fail
-    ttft_s, itl_s  medians;  knots: log ratios to the median at 10, 50, 90 and 99 %, f64 [candidates, 3 kinds, 4]
+    ttft_s, itl_s  medians;  knots: log ratios to the median at 10, 50, 90 and 99 %, [candidates][3 kinds][4]
     lengths        equally likely lengths of the answer, tokens
     failing        share of requests that fail there
     cost_usd       expected, at the expected length
@@ -52,16 +55,16 @@ class Forecast:
     """
 
     targets: tuple[Target, ...]
-    p: Array
-    ttft_s: Array
-    itl_s: Array
-    knots: Array
-    lengths: Array
-    failing: Array
-    cost_usd: Array
-    empty_s: Array
-    trust: Array
-    scarcity: Array
+    p: list[float]
+    ttft_s: list[float]
+    itl_s: list[float]
+    knots: list[list[list[float]]]
+    lengths: list[float]
+    failing: list[float]
+    cost_usd: list[float]
+    empty_s: list[float]
+    trust: list[float]
+    scarcity: list[float]
 
     def index(self, target: Target) -> int:
         """Where a target stands among the candidates."""
@@ -69,14 +72,14 @@ class Forecast:
 
     def p_within(self, i: int) -> float:
         """Probability that the candidate keeps the whole budget that the ask stated."""
-        return float(self.p[i])
+        return self.p[i]
 
     def p_first_by(self, i: int, within_s: float, silent_s: float = 0.0) -> float:
         """Probability that its first token comes within so many seconds of sending, given `silent_s` of silence."""
         if within_s <= silent_s:
             return 0.0
-        median_s, knots = float(self.ttft_s[i]), self.knots[i, blackbox.TTFT].tolist()
-        works = 1.0 - float(self.failing[i])
+        median_s, knots = self.ttft_s[i], self.knots[i][blackbox.TTFT]
+        works = 1.0 - self.failing[i]
         by = chance_of_one(math.log(within_s / median_s), knots)
         if silent_s <= 0.0:
             return works * by
@@ -86,41 +89,33 @@ class Forecast:
 
     def first_by_s(self, i: int, p: float) -> float:
         """Seconds within which its first token comes with probability p (0.5 to 0.99): an adaptive timeout."""
-        return float(self.ttft_s[i]) * math.exp(_knot_at(self.knots[i, blackbox.TTFT].tolist(), p))
+        return self.ttft_s[i] * math.exp(_knot_at(self.knots[i][blackbox.TTFT], p))
 
     def total_by_s(self, i: int, p: float) -> float:
         """The same of its last token, at the longest length that is likely."""
-        whole_s = float(self.ttft_s[i]) + float(self.itl_s[i]) * float(self.lengths[-1])
-        return whole_s * math.exp(_knot_at(self.knots[i, blackbox.TOTAL].tolist(), p))
+        whole_s = self.ttft_s[i] + self.itl_s[i] * self.lengths[-1]
+        return whole_s * math.exp(_knot_at(self.knots[i][blackbox.TOTAL], p))
 
     def ttft(self, i: int) -> Quantiles:
         """Its time to first token, network included."""
-        _, p50, p90, p99 = (self.ttft_s[i] * np.exp(self.knots[i, blackbox.TTFT])).tolist()
-        return Quantiles(p50, p90, p99)
+        median_s, knots = self.ttft_s[i], self.knots[i][blackbox.TTFT]
+        return Quantiles(median_s * math.exp(knots[1]), median_s * math.exp(knots[2]), median_s * math.exp(knots[3]))
 
     def total(self, i: int) -> Quantiles:
-        """Its time to the last token: what is unknown of the length and of the pace together."""
-        return Quantiles(*self.totals()[i])
-
-    def ttfts(self) -> list[list[float]]:
-        """p50, p90 and p99 of every candidate's time to first token."""
-        rows: list[list[float]] = (self.ttft_s[:, None] * np.exp(self.knots[:, blackbox.TTFT, 1:])).tolist()
-        return rows
-
-    def totals(self) -> list[list[float]]:
-        """p50, p90 and p99 of every candidate's total time.
+        """Its time to the last token: what is unknown of the length and of the pace together.
 
         On the logarithmic scale, scatter from the length and from the pace add as if independent.
         """
         _, middle, long, longest = _length_quantiles(self.lengths)
-        p50 = self.ttft_s + self.itl_s * middle
-        knots = self.knots[:, blackbox.TOTAL]
-        columns = [p50 * np.exp(knots[:, 1])]
-        for length, knot in ((long, knots[:, 2]), (longest, knots[:, 3])):
-            by_length = np.log((self.ttft_s + self.itl_s * length) / p50)
-            columns.append(columns[0] * np.exp(np.sqrt(by_length * by_length + (knot - knots[:, 1]) ** 2)))
-        rows: list[list[float]] = np.stack(columns, 1).tolist()
-        return rows
+        ttft_s, itl_s, knots = self.ttft_s[i], self.itl_s[i], self.knots[i][blackbox.TOTAL]
+        p50_s = ttft_s + itl_s * middle
+        least_s = p50_s * math.exp(knots[1])
+        by_long, by_longest = (math.log((ttft_s + itl_s * length) / p50_s) for length in (long, longest))
+        return Quantiles(
+            least_s,
+            least_s * math.exp(math.hypot(by_long, knots[2] - knots[1])),
+            least_s * math.exp(math.hypot(by_longest, knots[3] - knots[1])),
+        )
 
 
 class Outlook:
@@ -158,6 +153,12 @@ class Outlook:
         now  monotonic; None: as of the latest outcome.  What was learned of a target fades while it is not used
         """
         now = self._now if now is None else now
+        if len(candidates) <= FEW:
+            return self._see_few(ask, candidates, now)
+        return self._see_many(ask, candidates, now)
+
+    def _see_many(self, ask: Ask, candidates: Sequence[Candidate], now: float) -> Forecast:
+        """All candidates at once, in arrays."""
         rows = np.array([self._row(one) for one in candidates], dtype=np.intp)
         facts = np.array(
             [
@@ -184,16 +185,63 @@ class Outlook:
         empty = self._box.empty(rows, facts[0]) + facts[5]
         trust = self._box.num_seen[rows] + self._box.trust[rows]
         self._note_scarcity(ask, rows, p, empty)
-        scarcity = self._scarcity[rows]
-        return Forecast(targets, p, ttft, itl, knots, lengths, failing, cost, empty, trust, scarcity)
+        numbers = [array.tolist() for array in (failing, cost, empty, trust, self._scarcity[rows])]
+        return Forecast(targets, p.tolist(), ttft.tolist(), itl.tolist(), knots.tolist(), lengths.tolist(), *numbers)
+
+    def _see_few(self, ask: Ask, candidates: Sequence[Candidate], now: float) -> Forecast:
+        """The same one by one, in plain numbers: for a handful, arrays take longer than what is in them."""
+        box, lengths = self._box, self.lengths.plain_points(ask.route, num_max=ask.num_answer_max)
+        mean = sum(lengths) / len(lengths)
+        seen = Forecast(tuple([one.target for one in candidates]), [], [], [], [], lengths, [], [], [], [], [])
+        rows = [self._row(one) for one in candidates]
+        for one, row in zip(candidates, rows, strict=True):
+            price, network_s, num_prompt = one.price, one.network.p50_s, ask.num_prompt - one.num_cached
+            num_others = 0 if one.num_waiting is None else max(0, one.num_waiting - one.num_silent)
+            load = Load(num_prompt, one.silent_prompt, one.num_in_flight, num_others, one.oldest_silent_s)
+            ttft_s, itl_s = box.median(row, load, now)
+            ttft_s += network_s
+            knots, failing = box.knots_of(row, load), box.failure(row, now)
+            p = (1.0 - failing) * min(one.headroom * (1.0 / SHORT_OF_QUOTA), 1.0)
+            cost = num_prompt * price.prompt_usd_per_million + mean * price.completion_usd_per_million
+            cost += one.num_cached * (price.cached_prompt_usd_per_million or 0.0)
+            seen.p.append(p * _within_one(ask, ttft_s, itl_s, knots, lengths))
+            seen.ttft_s.append(ttft_s)
+            seen.itl_s.append(itl_s)
+            seen.knots.append(knots)
+            seen.failing.append(failing)
+            seen.cost_usd.append(cost * 1e-6)
+            seen.empty_s.append(box.empty_of(row, num_prompt) + network_s)
+            seen.trust.append(box.trust_of(row))
+        seen.scarcity.extend(self._note_scarcity_of_few(ask, rows, seen.p, seen.empty_s))
+        return seen
+
+    def _note_scarcity_of_few(
+        self, ask: Ask, rows: Sequence[int], p: Sequence[float], empty: Sequence[float]
+    ) -> Iterator[float]:
+        """`_note_scarcity` in plain numbers; gives what it came to."""
+        self._make_room()
+        best = max(p, default=1.0)
+        for row, chance_now, empty_s in zip(rows, p, empty, strict=True):
+            level = float(self._scarcity[row]) * (1.0 - SCARCITY_FADES)
+            if best < MISSED_BELOW and ask.ttft_s is not None:
+                knots = self._box.knots[row, 0, blackbox.TTFT].tolist()
+                when_free = chance_of_one(math.log(max(ask.ttft_s, 1e-6)) - math.log(empty_s), knots)
+                if when_free >= MISSED_BELOW and when_free > chance_now:
+                    level = level + SCARCITY_RATE * (MISSED_BELOW - best)
+                level = min(level, SCARCITY_MAX)
+            self._scarcity[row] = level
+            yield level
+
+    def _make_room(self) -> None:
+        if len(self._scarcity) < self._box.size:
+            self._scarcity = np.append(self._scarcity, np.zeros(len(self._box.num_seen) - len(self._scarcity)))
 
     def _note_scarcity(self, ask: Ask, rows: Rows, p: Array, empty: Array) -> None:
         """Who would have made it on a place that is busy now, shows what keeping that place free is worth.
 
         A step of dual ascent: the price of a place rises with what is missed there and falls when nothing is.
         """
-        if len(self._scarcity) < self._box.size:
-            self._scarcity = np.append(self._scarcity, np.zeros(len(self._box.num_seen) - len(self._scarcity)))
+        self._make_room()
         self._scarcity[rows] *= 1.0 - SCARCITY_FADES
         best = float(p.max()) if len(p) else 1.0
         if best >= MISSED_BELOW or ask.ttft_s is None:
@@ -228,13 +276,14 @@ class Outlook:
         ttft_s, itl_s = box.median(row, load, now)
         ttft_s += outcome.network_s
         busy = int(box.is_busy(row, load))
-        self.ttft_coverage.observe((ttft_s * np.exp(box.knots[row, busy, blackbox.TTFT])).tolist(), actual_s)
+        knots = box.knots[row, busy].tolist()
+        self.ttft_coverage.observe([ttft_s * math.exp(knot) for knot in knots[blackbox.TTFT]], actual_s)
         box.saw_ttft(row, load, network_s=outcome.network_s, actual_s=actual_s, now=now)
         if outcome.kind != "answered" or outcome.num_answer < 2:
             return
         total_s = outcome.ended_at - outcome.sent_at
         stated_s = ttft_s + itl_s * (outcome.num_answer - 1)
-        self.total_coverage.observe((stated_s * np.exp(box.knots[row, busy, blackbox.TOTAL])).tolist(), total_s)
+        self.total_coverage.observe([stated_s * math.exp(knot) for knot in knots[blackbox.TOTAL]], total_s)
         if outcome.num_answer >= 4:  # two tokens say how a network bunches, not how a model paces
             between_s = (outcome.ended_at - outcome.first_at) / (outcome.num_answer - 1)
             box.saw_itl(row, load, actual_s=between_s, now=now)
@@ -277,9 +326,25 @@ def _within(ask: Ask, ttft: Array, itl: Array, knots: Array, lengths: Array) -> 
     return np.asarray(np.minimum(chances[:, :num_single].min(1), whole)) if num_single else np.asarray(whole)
 
 
-def _length_quantiles(lengths: Array) -> tuple[float, float, float, float]:
+def _within_one(
+    ask: Ask, ttft_s: float, itl_s: float, knots: Sequence[Sequence[float]], lengths: Sequence[float]
+) -> float:
+    """`_within` of one candidate, in plain numbers."""
+    least = 1.0
+    if ask.ttft_s is not None:
+        least = chance_of_one(-math.log(ttft_s * (1.0 / max(ask.ttft_s, 1e-6))), knots[blackbox.TTFT])
+    if ask.itl_s is not None:
+        by_itl = chance_of_one(-math.log(itl_s * (1.0 / max(ask.itl_s, 1e-6))), knots[blackbox.ITL])
+        least = min(least, by_itl)
+    if ask.total_s is None:
+        return least
+    per_s, of_total = 1.0 / max(ask.total_s, 1e-6), knots[blackbox.TOTAL]
+    whole = sum([chance_of_one(-math.log((itl_s * length + ttft_s) * per_s), of_total) for length in lengths])
+    return min(least, whole / len(lengths))
+
+
+def _length_quantiles(points: Sequence[float]) -> tuple[float, float, float, float]:
     """At 10, 50, 90 and 99 %: of equally likely points, by the last ones' ratio beyond them."""
-    points = lengths.tolist()
     longest = points[-1] * points[-1] / max(points[-2], 1.0)
     return points[0], 0.5 * (points[3] + points[4]), 0.3 * points[-2] + 0.7 * points[-1], max(points[-1], longest)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from isochrone.routing.outlook import Forecast
-from isochrone.routing.records import Ask, Candidate, Decision, Quantiles, Row
+from isochrone.routing.records import Ask, Candidate, Decision, Row
 
 from .rules import ruled_out
 from .settings import DEFAULT, PolicySettings
@@ -33,7 +33,7 @@ def choose(
     forecast  of these very candidates, in this order
     draw      a number between 0 and 1, evenly distributed, at each call: for ties and exploration
     """
-    p, cost, trust = forecast.p.tolist(), forecast.cost_usd.tolist(), forecast.trust.tolist()
+    p, cost, trust = forecast.p, forecast.cost_usd, forecast.trust
     verdicts = [ruled_out(ask, one, settings.geography) for one in candidates]
     if ask.cost_usd is not None:
         for i, usd in enumerate(cost):
@@ -72,7 +72,7 @@ def _weights(
 ) -> list[float]:
     """Expected cost as a share of the dearest answer, with what a missed budget, a scarce place and a thinning quota
     cost in the same measure; 0 for who is ruled out."""
-    p, cost, scarcity = forecast.p.tolist(), forecast.cost_usd.tolist(), forecast.scarcity.tolist()
+    p, cost, scarcity = forecast.p, forecast.cost_usd, forecast.scarcity
     dearest = max((cost[i] for i in able), default=0.0)
     weights = [0.0] * len(p)
     for i in able:
@@ -100,7 +100,7 @@ def _ranked(
     equals = [i for i in likely if weights[i] <= least]
     if len(equals) == 1:
         return likely, {likely[0]: 1.0}
-    empty = forecast.empty_s.tolist()
+    empty = forecast.empty_s
     slowest = max(empty[i] for i in equals) / (1.0 + settings.alike)
     ties = [i for i in equals if empty[i] >= slowest]
     chosen, chances = _one_of_two(ties, candidates, draw)
@@ -147,8 +147,7 @@ def _rows(
     weights: Sequence[float],
 ) -> tuple[Row, ...]:
     """Why each won or lost."""
-    chosen, cost = order[0] if order else -1, forecast.cost_usd.tolist()
-    ttfts, totals, can = forecast.ttfts(), forecast.totals(), set(order)
+    chosen, cost, can = order[0] if order else -1, forecast.cost_usd, set(order)
     rows = []
     for i, one in enumerate(candidates):
         why = verdicts[i]
@@ -159,7 +158,7 @@ def _rows(
             why = "chosen" if why is None else f"chosen, though {why}"
         elif why is None:
             why = _lost(i, chosen, cost, weights)
-        rows.append(Row(one.place, one.model, why, Quantiles(*ttfts[i]), Quantiles(*totals[i]), p[i], cost[i]))
+        rows.append(Row(one.place, one.model, why, forecast.ttft(i), forecast.total(i), p[i], cost[i]))
     return tuple(rows)
 
 

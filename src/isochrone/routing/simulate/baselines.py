@@ -167,11 +167,11 @@ class Headroom(_Baseline):
 
     def pick(self, ask: Ask, candidates: Sequence[Candidate], now: float) -> Picked:
         forecast = self.outlook.see(ask, candidates, now=now)
-        answer = float(forecast.lengths.mean())
+        answer = sum(forecast.lengths) / len(forecast.lengths)
         headrooms: list[tuple[float, float]] = []
         for i in range(len(candidates)):
             ttft_s = forecast.ttft(i).p90_s
-            itl_s = float(forecast.itl_s[i]) * math.exp(float(forecast.knots[i, 1, 2]))
+            itl_s = forecast.itl_s[i] * math.exp(forecast.knots[i][1][2])
             first_s, between_s = math.inf, math.inf
             if ask.ttft_s is not None:
                 first_s = ask.ttft_s - ttft_s
