@@ -124,12 +124,16 @@ def test_a_place_says_how_far_it_is_and_whether_a_prompt_may_go_there(tmp_path):
     assert not fleet.why_not("region:eu", ("a", "small")) and fleet.why_not("local", ("a", "small"))
 
 
-def test_a_bound_on_what_we_have_at_a_place_is_seen(tmp_path):
-    fleet = Fleet(file_of(text_of("a") + "max_in_flight = 1\n", tmp_path), MORE)
+def test_what_a_place_measures_of_the_way_there_goes_before_the_table(tmp_path):
+    fleet = Fleet(file_of(text_of("a"), tmp_path), MORE)
     member = fleet.members["a"]
-    with member.hold():
-        assert member.is_full
-    assert not member.is_full and member.num_in_flight == 0
+    member.measure()
+    assert member.round_trips.num == 0
+    for number in range(8):
+        member.place.round_trip_s, member.place.connect_took_s = 0.02 + number / 1e6, 0.05
+        member.measure()
+        member.measure()  # nothing new
+    assert member.round_trips.num == 8 and fleet.network("a").p50_s == pytest.approx(0.02, abs=1e-4)
 
 
 class Clock:

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isochrone.errors import BadConfig
 from isochrone.routing.fleet import Door, NodesInMemory
-from isochrone.routing.fleet.mdns import Seen, joining_of, properties_of
+from isochrone.routing.fleet.mdns import Seen, address_of, joining_of, properties_of
 from isochrone.routing.fleet.nodes import SILENT_S, Joining
 from isochrone.routing.geography import Geography
 
@@ -60,3 +61,14 @@ async def test_a_node_that_the_fleet_does_not_take_is_told_once():
     await seen.beat()
     await seen.beat()
     assert len(told) == 1 and "mars" in told[0]
+
+
+@pytest.mark.parametrize("url", ["http://localhost:8400", "http://127.0.0.1:8400", "http://box.lan:8400", "http://[::1]:1"])
+def test_an_address_that_tells_nobody_where_the_node_is_is_refused(url):
+    with pytest.raises(BadConfig, match=r"10\.0\.0\.7"):
+        address_of(url)
+
+
+def test_an_address_on_the_network_is_advertised_with_its_port():
+    assert address_of("http://10.0.0.9:8400") == (bytes([10, 0, 0, 9]), 8400)
+    assert address_of("https://10.0.0.9")[1] == 443

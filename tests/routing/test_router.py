@@ -17,7 +17,7 @@ from isochrone.places.place import Chat, Load, Message, Pace, Price, Prompted, R
 from isochrone.places.route import Route
 from isochrone.predict.blackbox import Prior
 from isochrone.routing.breaker import Answered, Failed
-from isochrone.routing.execute import Settings
+from isochrone.routing.execute import Sent, Settings
 from isochrone.routing.journal import Routed
 from isochrone.routing.members import FixedFleet, FixedMember
 from isochrone.routing.outlook import Outlook
@@ -221,9 +221,33 @@ def test_a_place_with_as_much_as_it_may_have_is_passed_over() -> None:
         router = router_of(FixedMember(one, max_in_flight=1))
         async with aclosing(router.complete(request(), Deadline.start(Budget(), now()))) as first:
             await anext(first)
-            assert isinstance((await ask(router)).error, NoPlace)
+            refused = (await ask(router)).error
+            assert isinstance(refused, Throttled) and refused.retry_after_s > 0 and "full: 1 requests" in str(refused)
+            _, decision = router.decide(request(), Deadline.start(Budget(), now()))
+            assert decision.chosen is None and decision.rows[0].verdict.startswith("full")
         assert (await ask(router)).text == TEXT
         expect_nothing_in_flight(router, one)
+
+    run(main())
+
+
+def test_no_more_are_at_a_place_than_it_may_have_whatever_fails_or_hedges_around_it() -> None:
+    async def main() -> None:
+        one, other = place("a"), place("b", *[DOWN, Turn()] * 6)
+        router = router_of(FixedMember(one, max_in_flight=2), FixedMember(other, max_in_flight=2))
+        at_once: list[int] = []
+        count = router.traffic.sent
+
+        def sent(one: Sent) -> None:
+            count(one)
+            at_once.append(router.traffic.at_place(one.target[0]))
+
+        router.traffic.sent = sent  # type: ignore[method-assign]
+        answers = await asyncio.gather(*(ask(router) for _ in range(12)))
+        assert max(at_once) == 2
+        errors = [had.error for had in answers if had.error is not None]
+        assert any(isinstance(error, Throttled) for error in errors)
+        expect_nothing_in_flight(router, one, other)
 
     run(main())
 

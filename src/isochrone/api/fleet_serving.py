@@ -13,8 +13,9 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from isochrone.config import Settings, ledger_where
@@ -29,7 +30,7 @@ from isochrone.gateway.telemetry import tracer_of
 from isochrone.ledger import Ledger
 from isochrone.places.place import Place
 from isochrone.places.spec import PlaceSpec
-from isochrone.routing.fleet import Changes, Door, Fleet, FleetFile, Watch, read_fleet
+from isochrone.routing.fleet import Changes, Door, Fleet, FleetFile, Watch, mdns, read_fleet
 from isochrone.routing.journal import LedgerJournal
 from isochrone.routing.policy import PolicySettings
 from isochrone.routing.router import Router
@@ -46,13 +47,15 @@ class FleetPlace(Router):
     """A router that starts its places as they come, and follows the fleet's file and nodes."""
 
     watch: Watch
+    more_work: tuple[Callable[[], Coroutine[None, None, None]], ...] = ()
+    """To be run for as long as the fleet is served."""
 
     async def start(self) -> None:
         """Start every place; those that are down are waited for.  Returns once one can answer, or all have tried."""
         self._starting: dict[str, asyncio.Task[None]] = {}
         for name in self.fleet.members:
             self._start(name)
-        self._following = asyncio.create_task(self.watch.run(), name="fleet")
+        self._following = [asyncio.create_task(work(), name="fleet") for work in (self.watch.run, *self.more_work)]
         with contextlib.suppress(ValueError, RuntimeError):  # elsewhere than in the main thread there are no signals
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self._reload)
         pending = set(self._starting.values())
@@ -68,23 +71,32 @@ class FleetPlace(Router):
             self._start(str(facts["place"]))
         if event == "place.closed":
             self._starting.pop(str(facts["place"]), None)
+            self.forget(str(facts["place"]))
 
     def _start(self, name: str) -> None:
         member = self.fleet.members.get(name)
         start = getattr(member.place, "start", None) if member is not None else None
-        if start is not None:
-            self._starting[name] = asyncio.create_task(start(), name=f"start-{name}")
+        if member is not None and start is not None:
+            self._starting[name] = asyncio.create_task(_start(member.place, start), name=f"start-{name}")
 
     def _reload(self) -> None:
         self._reloading = asyncio.create_task(self.watch.reload(), name="reload")
 
     async def close(self) -> None:
         """Stop following, then close the places."""
-        tasks = [*getattr(self, "_starting", {}).values(), *filter(None, [getattr(self, "_following", None)])]
+        tasks = [*getattr(self, "_starting", {}).values(), *getattr(self, "_following", ())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await super().close()
+
+
+async def _start(place: Place, start: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Start it, and let one of ours find out which models elsewhere are the same: their answers go on exactly."""
+    await start()
+    identify = getattr(place, "identify", None)
+    if identify is not None:
+        identify()
 
 
 def serve_fleet(
@@ -150,6 +162,9 @@ def compose(
     )  # fmt: skip
     doors = FleetDoors(fleet)
     announcing = Door(ledger.nodes, token, found.geography) if token else None
+    if announcing is not None and found.mdns:
+        seen = mdns.Seen(announcing, token, lambda what: log.warning("node.refused", why=what))
+        router.more_work = (partial(mdns.browse, seen, mdns.opened()),)
     face = FleetFace(
         router, Relay(router, doors), announcing=announcing, policy=lambda: fleet.file.policy, tracer=tracer_of()
     )

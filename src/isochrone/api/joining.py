@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from isochrone.errors import BadConfig, BadRequest, IsochroneError, NotAllowed, NotFound, Unreachable
+from isochrone.routing.fleet import mdns
 from isochrone.routing.fleet.announce import announce, wait_for
 from isochrone.routing.fleet.file import is_url
 from isochrone.routing.fleet.nodes import Joining, node_key
@@ -20,22 +21,31 @@ REACH_S = 5.0
 ANSWER_BYTES_MAX = 1 << 20
 
 
+def advertise(token: str, name: str, node: str, location: str) -> None:
+    """Say on the local network that the node is there, until SIGTERM or Ctrl-C.  Raises BadConfig and MissingExtra."""
+    _expect_url(node)
+    said = Joining(name, node.rstrip("/"), location)
+    mdns.address_of(said.url)
+
+    async def run() -> None:
+        await mdns.advertise(said, token, _stopped(), mdns.opened())
+
+    asyncio.run(run())
+
+
 def join(
     url: str, token: str, name: str, node: str, location: str, *, max_in_flight: int | None, drain_s: float,
     tell: Callable[[str], None],
 ) -> None:  # fmt: skip
     """Until SIGTERM or Ctrl-C.  Raises BadConfig, NotAllowed, BadRequest."""
-    for address in (url, node):
-        if not is_url(address):
-            raise BadConfig(f"{address!r} is no address of a server.", fix="Write http:// or https:// and a host.")
+    _expect_url(url)
+    _expect_url(node)
     said = Joining(name, node.rstrip("/"), location, (), max_in_flight)
     asyncio.run(_join(url.rstrip("/"), token, said, drain_s=drain_s, tell=tell))
 
 
 async def _join(url: str, token: str, said: Joining, *, drain_s: float, tell: Callable[[str], None]) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop = _stopped()
 
     async def post(action: str, body: bytes) -> dict[str, Any]:
         return await asyncio.to_thread(_asked, f"{url}/v1/fleet/{action}", token, body)
@@ -51,6 +61,19 @@ async def _join(url: str, token: str, said: Joining, *, drain_s: float, tell: Ca
         return int(held.get("num_running", 0)) + int(held.get("num_waiting", 0))
 
     await announce(said, post, load, stop, drain_s=drain_s, tell=tell, wait=wait_for)
+
+
+def _expect_url(address: str) -> None:
+    if not is_url(address):
+        raise BadConfig(f"{address!r} is no address of a server.", fix="Write http:// or https:// and a host.")
+
+
+def _stopped() -> asyncio.Event:
+    """Set by SIGTERM and by Ctrl-C."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
 
 
 def _asked(url: str, key: str, body: bytes | None) -> dict[str, Any]:

@@ -87,6 +87,11 @@ class RemoteIsochrone:
         """What its last new connection took, seconds."""
         return self._web.connect_took_s
 
+    @property
+    def round_trip_s(self) -> float | None:
+        """From the last look at how it is to the answer, seconds, on a connection that stood."""
+        return self._web.round_trip_s
+
     async def start(self) -> None:
         """Ask once how it is, and from then on again and again.  A node that is down is waited for, not an error."""
         if self._polling is None:

@@ -104,6 +104,11 @@ class OpenAIPlace:
         """What its last new connection took, seconds."""
         return self._web.connect_took_s
 
+    @property
+    def round_trip_s(self) -> float | None:
+        """From the last look at how it is to the answer, seconds, on a connection that stood."""
+        return self._web.round_trip_s
+
     # How it is.
 
     async def start(self) -> None:

@@ -46,6 +46,7 @@ class Web:
     signer   adds what proves each request
     clock    monotonic, seconds: on which instants are told
     connect_took_s  the last connection's making, seconds: name, TCP and TLS; None before the first
+    round_trip_s    from the last `get` on a connection that stood to its answer's head; None before the first
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Web:
             )
         self.name, self.url = name, url.rstrip("/")
         self.connect_took_s: float | None = None
+        self.round_trip_s: float | None = None
         self._headers = {"accept-encoding": "identity", **headers}
         self._connect_s, self._silence_s, self._signer, self._clock = connect_s, silence_s, signer, clock
         self._session: aiohttp.ClientSession | None = None
@@ -71,7 +73,11 @@ class Web:
 
         Raises Unreachable and DeadlineExceeded.
         """
-        return await self._send("GET", path, b"", self._clock() + within_s)
+        began_at, last_connect_s = self._clock(), self.connect_took_s
+        answer = await self._send("GET", path, b"", began_at + within_s)
+        if self.connect_took_s == last_connect_s:  # on a connection that stood
+            self.round_trip_s = self._clock() - began_at
+        return answer
 
     async def post(self, path: str, body: bytes, until: float | None, headers: Mapping[str, str] = {}) -> Answer:
         """The head of the answer to a JSON body; its body comes as it is read.

@@ -18,6 +18,9 @@ from .priors import prior_of
 from .records import Candidate, Row, Target
 from .traffic import Traffic
 
+FULL = "full"
+"""How the verdict on a place begins that has as many of our requests as it may have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Field:
@@ -54,6 +57,9 @@ class Scout:
             if target in tried or status.state == "failed":
                 field.out.append(Row(*target, "asked already" if target in tried else "failed"))
                 continue
+            if self.is_full(target[0], member):
+                field.out.append(Row(*target, f"{FULL}: {member.max_in_flight} requests there"))
+                continue
             if status.pace is not None:
                 self._expect(target, status.pace)
             one = self._candidate(member, target, model, status.load, now, cached.get(target, 0.0))
@@ -63,6 +69,10 @@ class Scout:
         else:
             field.out.extend(Row(one.place, one.model, "not ready") for one in late)
         return field
+
+    def is_full(self, place: str, member: Member) -> bool:
+        """We have as many requests there as the operator allows."""
+        return member.max_in_flight is not None and self._traffic.at_place(place) >= member.max_in_flight
 
     def prices(self, name: str) -> Iterator[tuple[Price, int | None]]:
         """(price, context) of every target that the name of a model stands for."""

@@ -24,7 +24,7 @@ from isochrone.places.route import Attempt, Route, RunLeft
 from . import breaker
 from .affinity import beginnings, prompt_text
 from .asking import ask_of
-from .candidates import Field
+from .candidates import FULL, Field
 from .execute import Later, Option, Sent
 from .execute.faults import blame
 from .execute.race import first_timeout_s
@@ -37,6 +37,10 @@ from .runs import OpenRun
 
 if TYPE_CHECKING:
     from .router import Router
+
+
+FULL_S = 1.0
+"""When to come again where every place is full: answers end all the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,8 @@ class Journey:
         return refusal(self._request, self._last, self._field, self._router.clock())
 
     def can_retry(self, target: Target) -> bool:
+        if self._router.scout.is_full(target[0], self._found[target][0]):  # by now, perhaps
+            return False
         return self._router.allowances.has_retry(target)
 
     def chance(self, target: Target, within_s: float, silent_s: float = 0.0) -> float:
@@ -291,6 +297,9 @@ def refusal(request: Request, decision: Decision, field: Field, now: float) -> I
         return ContextTooLong(f"No place has room for this prompt: {why}.", fix="Shorten the prompt.")
     if verdicts and all(verdict.startswith("cannot do ") for verdict in verdicts):
         return Unsupported(f"No place can do what this asks: {why}.", fix="Ask for less, or for another model.")
+    num_full = sum(verdict.startswith(FULL) for verdict in verdicts)
+    if num_full and num_full == len(verdicts):
+        return Throttled(f"Every place is full: {why}.", fix="Ask again.", retry_after_s=FULL_S)
     waits_s = [one.retry_at - now for one in field.candidates if one.retry_at > now]
     if waits_s and len(waits_s) == len(field.candidates):
         return Throttled(f"Every place is busy or let alone: {why}.", fix="Ask again.", retry_after_s=min(waits_s))

@@ -29,6 +29,7 @@ class Member:
     def __init__(self, spec: PlaceSpec, place: Place) -> None:
         self.spec, self.place, self.num_in_flight = spec, place, 0
         self.round_trips = RoundTrips()
+        self._measured: dict[str, float] = {}
 
     @contextmanager
     def hold(self) -> Iterator[Place]:
@@ -44,10 +45,15 @@ class Member:
         """Most requests that we have there at once; None: no bound of ours."""
         return self.spec.max_in_flight
 
-    @property
-    def is_full(self) -> bool:
-        """We have as much there at once as the operator allows."""
-        return self.spec.max_in_flight is not None and self.num_in_flight >= self.spec.max_in_flight
+    def measure(self) -> None:
+        """Take down what its place has measured of the way there since the last look."""
+        for name, observe in (
+            ("round_trip_s", self.round_trips.observe), ("connect_took_s", self.round_trips.observe_connect),
+        ):  # fmt: skip
+            seconds: float | None = getattr(self.place, name, None)
+            if seconds is not None and seconds != self._measured.get(name):
+                self._measured[name] = seconds
+                observe(seconds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,11 @@ import hmac
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
-from isochrone.errors import IsochroneError, MissingExtra
+from isochrone.errors import BadConfig, IsochroneError, MissingExtra
 
 from .nodes import BEAT_S, Door, Joining
 
@@ -50,13 +51,13 @@ def joining_of(properties: Mapping[bytes, bytes | None], token: str) -> Joining 
     return Joining(name, url, location)
 
 
-async def advertise(said: Joining, token: str, host: str, port: int, stop: asyncio.Event) -> None:
-    """Until `stop` is set.  host  an IP address of this machine.  Raises MissingExtra."""
-    zeroconf = _zeroconf()
+async def advertise(said: Joining, token: str, stop: asyncio.Event, zeroconf: AsyncZeroconf) -> None:
+    """Until `stop` is set; then close that access to the network.  Raises BadConfig."""
     from zeroconf import ServiceInfo
 
+    host, port = address_of(said.url)
     info = ServiceInfo(
-        SERVICE, f"{said.name}.{SERVICE}", port=port, addresses=[ipaddress.ip_address(host).packed],
+        SERVICE, f"{said.name}.{SERVICE}", port=port, addresses=[host],
         properties=dict(properties_of(said, token)),
     )  # fmt: skip
     try:
@@ -65,6 +66,21 @@ async def advertise(said: Joining, token: str, host: str, port: int, stop: async
         await zeroconf.async_unregister_service(info)
     finally:
         await zeroconf.async_close()
+
+
+def address_of(url: str) -> tuple[bytes, int]:
+    """(IP address, port) of a node.  Raises BadConfig for one that others on the network cannot use."""
+    parts = urlsplit(url)
+    try:
+        address = ipaddress.ip_address(parts.hostname or "")
+    except ValueError:
+        address = None
+    if address is None or address.is_loopback or address.is_unspecified:
+        raise BadConfig(
+            f"{url} tells nobody on the network where this node is.",
+            fix="Name its address on the local network: --node http://10.0.0.7:8400.",
+        )
+    return address.packed, parts.port or (443 if parts.scheme == "https" else 80)
 
 
 class Seen:
@@ -99,9 +115,10 @@ class Seen:
                     self._tell(f"{said.name}, found on the network, does not join: {error}")
 
 
-async def browse(seen: Seen, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
-    """Keep what is seen up to date until it is cancelled.  Raises MissingExtra."""
-    zeroconf = _zeroconf()
+async def browse(
+    seen: Seen, zeroconf: AsyncZeroconf, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> None:
+    """Keep what is seen up to date until it is cancelled, then close that access to the network."""
     from zeroconf import ServiceStateChange
     from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo
 
@@ -132,7 +149,8 @@ async def browse(seen: Seen, sleep: Callable[[float], Awaitable[None]] = asyncio
         await zeroconf.async_close()
 
 
-def _zeroconf() -> AsyncZeroconf:
+def opened() -> AsyncZeroconf:
+    """This machine's access to multicast DNS.  Needs a running loop.  Raises MissingExtra."""
     try:
         from zeroconf.asyncio import AsyncZeroconf
     except ImportError:

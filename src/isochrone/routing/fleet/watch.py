@@ -56,6 +56,8 @@ class Watch:
                 self._troubles.pop("nodes", None)
             except IsochroneError as error:
                 self._trouble("nodes", error)
+        for member in self._fleet.members.values():
+            member.measure()
         for name in await self._fleet.sweep(self._now()):
             self._tell("place.closed", {"place": name})
 
