@@ -104,6 +104,14 @@ async def test_a_model_is_asked_for_under_the_name_that_it_has_there(
         assert played.requests[0].model == MODEL
 
 
+@pytest.mark.parametrize("options", [{"max_tokens": -1}, {"num_top": -40}, {"n": 0}, {"num_top": 1 << 20}])
+async def test_numbers_that_would_make_a_request_cost_less_than_nothing_are_refused(
+    node: RemoteIsochrone, options: dict[str, int]
+) -> None:
+    with pytest.raises(BadRequest):
+        await answered(node, ask(**options))
+
+
 async def test_hanging_up_gives_the_slot_back_there(server: Server, node: RemoteIsochrone) -> None:
     events = node.complete(ask(max_tokens=400), within())
     async for event in events:

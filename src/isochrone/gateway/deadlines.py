@@ -59,6 +59,11 @@ def stated(headers: Mapping[bytes, bytes], given: Given = None, policy: Policy =
     return budget, policy.strict or STRICT in parts
 
 
+def within(said: Budget, call: Call, *, strict: bool) -> Deadline:
+    """The deadline of what another gateway asks: within what the operator here asks of every request, too."""
+    return Deadline.start(said.tightened(call.policy.budget), call.arrived_at, strict=strict or call.policy.strict)
+
+
 def _from_body(given: Given, policy: Policy) -> Iterator[Budget | str]:
     if given is None or given is UNSET:
         return

@@ -19,7 +19,9 @@ from isochrone.places.isochrone_wire import Node, decode_asked, encode_event, en
 from isochrone.places.place import Chat, Delta, Prompted, Request, Status
 
 from .call import Call
+from .deadlines import within
 from .faults import Dialect
+from .fields import NUM_TOP_MAX
 from .guard import TENANT_MARK
 from .limits import Limits
 from .meter import Meter
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 LINES = b"application/x-ndjson"
 NAME_CHARS_MAX = 200
+NUM_TOKENS_MAX = 1 << 31
 
 
 def _fault(error: IsochroneError, id: str) -> bytes:
@@ -45,7 +48,9 @@ async def complete(gateway: Gateway, call: Call) -> None:
     gateway.expect_model(request.model)
     expect_within(request, gateway.limits)
     request = msgspec.structs.replace(request, tenant=f"{call.tenant}{TENANT_MARK}{request.tenant}")
-    events = gateway.place.complete(request, asked.left.deadline(call.arrived_at))
+    said = asked.left.budget(is_dated=request.dated)
+    request = msgspec.structs.replace(request, dated=request.dated or call.policy.budget.total_s is not None)
+    events = gateway.place.complete(request, within(said, call, strict=asked.left.strict))
     await gateway.generate(call, lambda meter: _streamed(call, events, meter))
 
 
@@ -81,6 +86,10 @@ def expect_within(request: Request, limits: Limits) -> None:
             f"There are {len(request.prompt.messages)} messages, and this server takes {limits.num_messages}.",
             fix="Leave out or sum up the oldest.", param="messages",
         )  # fmt: skip
+    for name, bound in (("max_tokens", NUM_TOKENS_MAX), ("num_top", NUM_TOP_MAX)):
+        number = getattr(request, name)
+        if number is not None and not 0 <= number <= bound:  # what it costs is reckoned from these
+            raise BadRequest(f"{name} is not from 0 to {bound}.", fix="Send what is meant.", param=name)
     for name in ("id", "tenant", "run"):
         if len(getattr(request, name)) > NAME_CHARS_MAX:
             raise BadRequest(

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from isochrone import errors
-from isochrone.budget import Deadline
+from isochrone.budget import Budget, Deadline
 from isochrone.errors import (
     BadRequest,
     CannotMeet,
@@ -53,12 +53,10 @@ class Left(Struct, frozen=True, omit_defaults=True):
             deadline.strict,
         )  # fmt: skip
 
-    def deadline(self, now: float) -> Deadline:
-        """Pinned to this machine's clock, at the instant at which the request came."""
-        return Deadline(
-            arrived_at=now, ttft_at=None if self.ttft_s is None else now + self.ttft_s, total_at=now + self.total_s,
-            itl_s=self.itl_s, cost_usd=self.cost_usd, quality=self.quality, scope=self.scope, strict=self.strict,
-        )  # fmt: skip
+    def budget(self, *, is_dated: bool) -> Budget:
+        """What the other side allows, from the instant at which the request came.  is_dated  its total cuts answers"""
+        total_s = self.total_s if is_dated else None
+        return Budget(self.ttft_s, self.itl_s, total_s, self.cost_usd, self.quality, self.scope)
 
 
 class Asked(Struct, frozen=True):
