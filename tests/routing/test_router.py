@@ -164,6 +164,24 @@ def test_a_busy_place_is_asked_again_when_it_said() -> None:
 
 
 @pytest.mark.parametrize(
+    ("budget", "is_strict", "price"),
+    [(Budget(cost_usd=1e-12), False, Price(1.0, 2.0)), (Budget(ttft_s=1e-3), True, Price())],
+)
+def test_a_pause_that_is_over_lets_nobody_ask_what_the_caller_does_not_allow(
+    budget: Budget, is_strict: bool, price: Price
+) -> None:
+    async def main() -> None:
+        once_busy = place("a", Turn(error=scripted_error(Throttled, retry_after_s=2.0)), Turn(), price=price)
+        router = router_of(once_busy)
+        assert (await ask(router, None, Budget(total_s=30.0))).text == TEXT
+        await asyncio.sleep(5.0)
+        had = await ask(router, None, budget, strict=is_strict)
+        assert isinstance(had.error, NoPlace) and len(once_busy.requests) == 2
+
+    run(main())
+
+
+@pytest.mark.parametrize(
     ("asked", "budget", "error"),
     [
         (request(model="unknown"), Budget(), NotFound),

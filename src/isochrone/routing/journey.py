@@ -69,6 +69,7 @@ class Journey:
         self._found: dict[Target, tuple[Member, Model]] = {}
         self._holds: dict[int, AbstractContextManager[object]] = {}
         self._ask: Ask | None = None
+        self._ask_last: Ask | None = None  # with what was left of the budget then
         self.decision: Decision | None = None
         self._last: Decision | None = None
         self._field: Field | None = None
@@ -101,7 +102,7 @@ class Journey:
         rows = {(row.place, row.model): row for row in decision.rows}
         for index, one in enumerate(field.candidates):
             self._seen[one.target] = Seen(one, rows[one.target], forecast, index)
-        self._last = decision
+        self._last, self._ask_last = decision, ask
         if self.decision is None:
             self.decision, self._ask = decision, ask
         return ask, decision
@@ -113,15 +114,21 @@ class Journey:
 
     def later(self, tried: Collection[Target]) -> Later | None:
         router, now = self._router, self._router.clock()
-        ask = self._ask
         known = [
             Later(self._option(seen), router.breakers.retry_at(target, now))
             for target, seen in self._seen.items()
-            if ask is not None
-            and self._comes_back(target, now)
-            and ruled_out(ask, replace(seen.candidate, is_open=True), router.policy.geography) is None
+            if self._comes_back(target, now) and self._may_ask(seen)
         ]
         return min(known, key=lambda later: later.at, default=None)
+
+    def _may_ask(self, seen: Seen) -> bool:
+        """Whether nothing but its pause speaks against it: what is too dear stays so, and what is unlikely, too."""
+        ask, policy = self._ask_last, self._router.policy
+        if ask is None or ruled_out(ask, replace(seen.candidate, is_open=True), policy.geography) is not None:
+            return False
+        if ask.cost_usd is not None and seen.forecast.cost_usd[seen.index] > ask.cost_usd:
+            return False
+        return not ask.strict or bool(seen.forecast.p[seen.index] >= policy.target_p)
 
     def _comes_back(self, target: Target, now: float) -> bool:
         """It said when it will have room; an answer that has begun waits for a place that is let alone, too."""
