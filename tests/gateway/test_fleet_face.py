@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from openai import AsyncOpenAI
 
+from isochrone.budget import Budget, Deadline
+from isochrone.places.isochrone_wire import encode_asked
+from isochrone.places.place import Chat, Message, Request
 from tests.gateway.fleeting import Gateway, fleet_text, gateway_over
 from tests.gateway.upstreams import ROLE, chunk, refused, running, streamed, words
 
@@ -78,6 +81,26 @@ async def test_a_stream_that_dies_after_its_first_word_ends_in_a_typed_error(tmp
     assert status == 200 and b"[DONE]" not in body and last["error"]["code"] in ("broken_off", "unreachable")
 
 
+@pytest.mark.parametrize("policy", ['scope = "region:eu"', "quality = 0.9"])
+async def test_what_the_operator_asks_holds_for_other_gateways_too(tmp_path: Path, policy: str) -> None:
+    asked = Request("r", "m", "theirs", Chat((Message("user", "hi"),)), max_tokens=10)
+    sent = encode_asked(asked, Deadline.start(Budget(), 0.0), 0.0)
+    async with running(streamed(words("x"))) as up:
+        text = fleet_text({"lan": up.port}, more=f"[policy]\n{policy}\n")
+        async with gateway_over(tmp_path, text) as gateway:
+            status, _, body = await gateway.send("/v1/node/complete", sent)
+    assert status == 503 and json.loads(body)["fault"]["code"] == "no_place" and not up.bodies
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+async def test_an_answer_without_bounds_is_not_relayed_by_a_number_that_bounds_nothing(
+    tmp_path: Path, name: str
+) -> None:
+    async with running(streamed(words("x"))) as up, gateway_over(tmp_path, fleet_text({"lan": up.port})) as gateway:
+        status, _, body = await gateway.send("/v1/chat/completions", encoded(**{name: -1}))
+    assert status == 400 and json.loads(body)["error"]["param"] == name and not up.bodies
+
+
 async def test_the_dry_run_shows_the_table_and_sends_nothing(tmp_path: Path) -> None:
     async with running(streamed(words("x"))) as up, gateway_over(tmp_path, fleet_text({"lan": up.port})) as gateway:
         await gateway.send("/v1/chat/completions", encoded())
@@ -126,6 +149,8 @@ async def test_agents_find_complete_places_and_explain_through_the_protocols_own
             await explained(gateway, said["request_id"])
             why = (await client.call_tool("explain", {"request_id": said["request_id"]})).structured_content
             assert why is not None and why["decisions"][0]["chosen"]["place"] == "lan"
+            for id in ("../models", "../../metrics", "x?y"):  # names of nothing, and the way to nothing else
+                assert (await client.call_tool("explain", {"request_id": id})).is_error
             refusal = await client.call_tool("complete", asked | {"model": "nothing"})
             assert refusal.is_error
         await remote.close()

@@ -15,6 +15,7 @@ from isochrone.errors import BadRequest, DeadlineExceeded, IsochroneError, Place
 from isochrone.gateway.relay import Door, relay
 from isochrone.gateway.relay_body import read_body
 from isochrone.gateway.relay_frames import Piece
+from isochrone.gateway.spending import num_prompt_tokens_max
 from tests.gateway.upstreams import DONE, HEAD, ROLE, USAGE, Upstream, chunk, refused, running, streamed, words
 
 BODY = b'{"model": "ours", "messages": [{"role":"user","content":"hi \\u00fc"}], "stream": true, "x_extra": [1,  2]}'
@@ -191,3 +192,26 @@ async def test_nobody_listening_is_said_with_the_address() -> None:
 def test_a_body_that_is_none_is_a_bad_request(raw: bytes) -> None:
     with pytest.raises(BadRequest):
         read_body(raw)
+
+
+async def test_an_answer_that_lost_only_its_last_mark_is_whole_and_nobody_goes_on_with_it() -> None:
+    frames = [ROLE, chunk({"content": "x"}), chunk({}, "stop")]
+    async with running(streamed(frames, cut=True)) as upstream:
+        pieces = await pieces_of(upstream)
+    assert b"".join(piece.data for piece in pieces) == b"".join(frames)
+    assert pieces[-1].ending is not None and pieces[-1].ending.finish_reason == "stop"
+
+
+async def test_without_a_stated_time_nothing_ends_a_stream_but_its_place() -> None:
+    async with running(streamed(words("x"))) as upstream:
+        door = Door("up", f"http://127.0.0.1:{upstream.port}/v1", [])
+        async with aclosing(relay(door, "m", read_body(BODY), None)) as pieces:
+            assert [piece async for piece in pieces][-1].ending
+        door.close()
+
+
+def test_what_a_request_weighs_has_the_calls_of_earlier_turns() -> None:
+    call = b'{"id":"c","type":"function","function":{"name":"f","arguments":"%s"}}' % (b"x" * 4000)
+    turn = b'{"role":"assistant","content":null,"tool_calls":[%s]}' % call
+    raw = b'{"model":"m","messages":[{"role":"user","content":"hi"},%s]}' % turn
+    assert num_prompt_tokens_max(read_body(raw).request("r", "t", dated=False).prompt) > 2000

@@ -51,7 +51,7 @@ async def answer(*places: ScriptedPlace, doors: Relayed) -> tuple[str, RelayExch
     deadline = Deadline.start(Budget(), now())
     exchange = RelayExchange(
         BODY, request, doors, lambda target: (by_name[target[0]], by_name[target[0]].models[0]),
-        lambda sent: Route(*sent.target), seed=7,
+        lambda sent: Route(*sent.target), seed=7, is_dated=False,
     )  # fmt: skip
     execution = Execution(
         exchange, deadline, FixedGuide(places, deadline), Settings(), now, is_dated=False, strays=set()
@@ -118,3 +118,16 @@ def test_what_nobody_can_go_on_with_is_an_error_that_says_what_was_used() -> Non
     assert text == "One two three" and isinstance(error, BrokenOff) and error.num_answer == 3
 
 
+
+
+@pytest.mark.parametrize("is_dated", [True, False])
+def test_only_a_time_that_was_stated_ends_a_relayed_answer(is_dated: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not stated has an instant too, by which undated requests are ordered: a minute is no limit of theirs."""
+    monkeypatch.setattr(relay_exchange, "relay", lambda door, model, body, total_at: total_at)
+    place = ScriptedPlace("a", WORDS)
+    exchange = RelayExchange(
+        BODY, request, Relayed("a"), lambda target: (place, place.models[0]), lambda sent: Route(*sent.target), 7,
+        is_dated=is_dated,
+    )  # fmt: skip
+    deadline = Deadline.start(Budget(total_s=9.0 if is_dated else None), 1.0)
+    assert exchange.open(("a", "m"), deadline, resume=False) == (10.0 if is_dated else None)

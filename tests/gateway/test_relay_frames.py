@@ -138,3 +138,10 @@ def test_an_event_without_an_end_is_not_gathered_for_ever() -> None:
 def test_an_event_that_is_no_chunk_is_a_fault_of_the_place(data: bytes) -> None:
     with pytest.raises(Unreachable):
         Frames().feed(data + b"\n\n")
+
+
+def test_a_place_that_only_keeps_its_connection_alive_fills_no_memory() -> None:
+    frames, comment = Frames(), b": still here\n\n" * 5000
+    with pytest.raises(Unreachable, match="without a word"):
+        for _ in range(2 * FRAME_BYTES_MAX // len(comment)):
+            assert frames.feed(comment) is None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import msgspec
 
@@ -62,7 +63,7 @@ class Remote:
 
     async def explain(self, request_id: str) -> dict[str, Any]:
         """A request's decisions and attempts."""
-        _, said = await self._said("GET", f"/v1/explain/{request_id}")
+        _, said = await self._said("GET", f"/v1/explain/{quote(request_id, safe='')}")  # an agent wrote it
         return said
 
     async def _said(

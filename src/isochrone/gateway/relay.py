@@ -63,11 +63,12 @@ class Door:
 
 
 async def relay(
-    door: Door, model: str, body: ChatBody, total_at: float, *, more: bytes = b""
+    door: Door, model: str, body: ChatBody, total_at: float | None, *, more: bytes = b""
 ) -> AsyncGenerator[Piece, None]:
     """The answer as pieces of the place's own bytes: whole frames of a stream and an ending, or one piece with all.
 
-    more  header lines that go with this request alone
+    total_at  when the connection is closed, whatever has come;  None: the caller stated no total time
+    more      header lines that go with this request alone
 
     Raises what `fault_of` names, DeadlineExceeded, and Unreachable when the answer breaks off.
     """
@@ -83,38 +84,59 @@ async def relay(
     except Lost as lost:
         raise _lost(door, total_at, has_begun=has_begun) from lost
     finally:
-        timer.cancel()
+        _cancel(timer)
         door.pool.give_back(connection, linger_s=linger_s)
 
 
-async def _ask(door: Door, body: bytes, total_at: float, more: bytes) -> tuple[Connection, asyncio.TimerHandle]:
-    """A connection with the head of its answer there, and the timer that ends it."""
+async def _ask(
+    door: Door, body: bytes, total_at: float | None, more: bytes
+) -> tuple[Connection, asyncio.TimerHandle | None]:
+    """A connection with the head of its answer there, and the timer that ends it, if anything does."""
     head = door.head(len(body), more)
     is_fresh = False
     while True:
-        left_s = total_at - time.monotonic()
-        if left_s <= 0:
+        if _is_over(total_at):
             raise _lost(door, total_at, has_begun=False)
-        connection = await door.pool.take(min(door.connect_s, left_s), fresh=is_fresh)
-        timer = asyncio.get_running_loop().call_later(total_at - time.monotonic(), connection.close)
+        connect_s = door.connect_s if total_at is None else min(door.connect_s, total_at - time.monotonic())
+        connection = await door.pool.take(connect_s, fresh=is_fresh)
+        timer: asyncio.TimerHandle | None = None
+        if total_at is not None:
+            timer = asyncio.get_running_loop().call_later(total_at - time.monotonic(), connection.close)
         connection.send(head, body)
         try:
             await connection.head()
             return connection, timer
         except Lost as lost:
-            timer.cancel()
-            if is_fresh or connection.num_answers == 1 or connection.has_begun or time.monotonic() >= total_at:
+            _cancel(timer)
+            if is_fresh or connection.num_answers == 1 or connection.has_begun or _is_over(total_at):
                 raise _lost(door, total_at, has_begun=False) from lost
             is_fresh = True  # it had rested, and was closed while it was taken
         except BaseException:
-            timer.cancel()
+            _cancel(timer)
             connection.close()
             raise
 
 
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+def _is_over(total_at: float | None) -> bool:
+    return total_at is not None and time.monotonic() >= total_at
+
+
 async def _frames(door: Door, connection: Connection) -> AsyncGenerator[Piece, None]:
     frames = Frames()
-    while not frames.is_done and (data := await connection.read()):
+    while not frames.is_done:
+        try:
+            data = await connection.read()
+        except Lost:
+            if not frames.is_whole:
+                raise
+            break  # its last word was said: going on elsewhere would say more than the answer
+        if not data:
+            break
         piece = frames.feed(data)
         if piece is not None:
             yield piece
@@ -156,8 +178,8 @@ async def _all(connection: Connection) -> bytes:
     return b"".join(parts)
 
 
-def _lost(door: Door, total_at: float, *, has_begun: bool) -> IsochroneError:
-    if time.monotonic() >= total_at:
+def _lost(door: Door, total_at: float | None, *, has_begun: bool) -> IsochroneError:
+    if _is_over(total_at):
         return DeadlineExceeded(f"{door.name} did not answer within the budget.", fix="Allow more time.")
     when = "in the middle of its answer" if has_begun else "before its answer"
     return Unreachable(f"{door.name} closed the connection {when}.", fix="Ask again; if it stays, look at its log.")

@@ -13,10 +13,11 @@ import msgspec
 from msgspec import Raw, Struct
 
 from isochrone.errors import BadRequest
-from isochrone.places.place import Chat, Format, Message, Request, Tool
+from isochrone.places.place import Chat, Format, Message, Request, Tool, ToolCall
 
 OWN = ("budget", "cache", "drafts")
 """Members that mean something here and nothing elsewhere."""
+NUM_TOKENS_MAX = 1 << 31
 _MEMBERS = msgspec.json.Decoder(dict[str, Raw])
 
 
@@ -27,6 +28,7 @@ class _Options(Struct):
 class _Turn(Struct):
     role: str = ""
     content: Any = None
+    tool_calls: list[Raw] | None = None
 
 
 class _ResponseFormat(Struct):
@@ -62,7 +64,9 @@ class ChatBody:
         self.is_streamed = bool(head.stream)
         self.wants_usage = bool(head.stream_options and head.stream_options.include_usage)
         self.num_answers = head.n or 1
-        self.num_answer_max = head.max_completion_tokens or head.max_tokens
+        self.limits = {"max_tokens": head.max_tokens, "max_completion_tokens": head.max_completion_tokens}
+        given = [limit for limit in self.limits.values() if limit is not None]
+        self.num_answer_max = max(given, default=None)  # a place may heed either
         self.num_messages = len(head.messages)
         self.budget = head.budget
 
@@ -74,8 +78,10 @@ class ChatBody:
     def request(self, id: str, tenant: str, *, dated: bool, run: str = "") -> Request:
         """What the choice of a place looks at: words and sizes.  Not what a place is asked."""
         head = self._head
-        turns = tuple([Message(turn.role, _words(turn.content)) for turn in head.messages])
-        tools = (Tool("", bytes(self._members["tools"]).decode()),) if head.tools else ()
+        turns = tuple(
+            [Message(turn.role, _words(turn.content), tool_calls=_calls(turn.tool_calls)) for turn in head.messages]
+        )
+        tools = (Tool("", _text(self._members["tools"])),) if head.tools else ()
         return Request(
             id, self.model, tenant, Chat(turns, tools=tools), max_tokens=self.num_answer_max, n=self.num_answers,
             num_top=0 if head.logprobs else None, dated=dated, format=_format(head), run=run,
@@ -104,6 +110,15 @@ def _words(content: Any) -> str:
     if not isinstance(content, list):
         return ""
     return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+
+
+def _calls(calls: list[Raw] | None) -> tuple[ToolCall, ...]:
+    """Calls of an earlier turn, unread: a place counts them as a part of the prompt."""
+    return tuple([ToolCall("", "", _text(call)) for call in calls or ()])
+
+
+def _text(raw: Raw) -> str:
+    return bytes(raw).decode("utf-8", "replace")
 
 
 def _format(head: _Head) -> Format | None:
@@ -140,3 +155,6 @@ def expect_bounds(body: ChatBody, *, num_messages_max: int, num_answers_max: int
             f"n is {body.num_answers}, and this server gives 1 to {num_answers_max} answers at once.",
             fix="Ask several times.", param="n",
         )  # fmt: skip
+    for name, limit in body.limits.items():
+        if limit is not None and not 1 <= limit <= NUM_TOKENS_MAX:  # some places take -1 for no limit at all
+            raise BadRequest(f"{name} is no number of tokens.", fix="Send at least 1, or leave it out.", param=name)

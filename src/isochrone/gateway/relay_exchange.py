@@ -39,14 +39,15 @@ class RelayExchange:
     frames   makes the chunks of what is said in our own words
     route    (the attempt whose words these are) -> what to tell of the answer's way
     seed     for what is said in our own words, so that equal models go on exactly
+    is_dated  a total time was stated, for this chat or the run that it is a step of
     """
 
     def __init__(
         self, body: ChatBody, request: Callable[[], Request], doors: Doors, find: Find,
-        route: Callable[[Sent], Route], seed: int,
+        route: Callable[[Sent], Route], seed: int, *, is_dated: bool,
     ) -> None:  # fmt: skip
         self._body, self._request, self._doors, self._find, self._route = body, request, doors, find, route
-        self._seed = seed
+        self._seed, self._is_dated = seed, is_dated
         self._said: list[bytes] = []
         self._speech: Speech | None = None  # what was said in our own words: its tokens are known
         self._is_relayed = False  # the last words were another's own bytes
@@ -59,7 +60,7 @@ class RelayExchange:
         place, model = self._find(target)
         door = None if resume else self._doors.door(place, model.id)
         if door is not None:
-            return relay(door[0], door[1], self._body, deadline.total_at)
+            return relay(door[0], door[1], self._body, deadline.total_at if self._is_dated else None)
         speech = self._speech_of_all()
         num_before = speech.num_drawn if resume else 0
         events = speech.open(target, deadline, resume=resume)

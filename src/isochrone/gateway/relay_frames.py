@@ -117,6 +117,7 @@ class Frames:
     def __init__(self) -> None:
         self._tail = b""
         self._held: list[bytes] = []
+        self._num_held_bytes = 0
         self.is_committed = self.is_done = False
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
@@ -164,7 +165,10 @@ class Frames:
         """Frame by frame, until the answer has begun or because something else than words may be in them."""
         keep: list[bytes] = []
         for raw in whole.split(b"\n\n"):
-            if not raw.strip(b"\n"):
+            if not raw or not raw.strip(b"\n"):
+                continue
+            if self.is_committed and not _may_matter(raw):
+                keep.append(raw)
                 continue
             frame = read_frame(raw)
             self._see(frame)
@@ -173,10 +177,19 @@ class Frames:
             elif not frame.is_done and frame.error is None:
                 keep.append(raw)
         if not self.is_committed:
-            self._held += keep
+            self._hold(keep)
             return None
         keep, self._held = self._held + keep, []
         return Piece(b"\n\n".join(keep) + b"\n\n", len(keep), True) if keep else None
+
+    def _hold(self, frames: list[bytes]) -> None:
+        self._held += frames
+        self._num_held_bytes += sum(map(len, frames))
+        if self._num_held_bytes > FRAME_BYTES_MAX:
+            raise Unreachable(
+                f"The place sent {self._num_held_bytes:,} bytes of events without a word.",
+                fix="Ask again; if it stays, look at its log.",
+            )
 
     def _see(self, frame: Frame) -> None:
         self.is_committed |= frame.is_semantic

@@ -55,8 +55,9 @@ class Relay:
             request = body.request(call.id, call.tenant, dated=is_dated, run=call.run)
             request, journey = self._router.journey(request, deadline)
             exchange = RelayExchange(
-                body, in_our_words, self._doors, journey.find, journey.route, self._router.draw_seed()
-            )
+                body, in_our_words, self._doors, journey.find, journey.route, self._router.draw_seed(),
+                is_dated=request.dated,
+            )  # fmt: skip
             pieces = self._router.execute(exchange, journey, is_dated=request.dated)
             assert call.trace is not None, "the gateway makes a trace before it lets a call generate"
             call.trace.begin(request, journey.deadline)
