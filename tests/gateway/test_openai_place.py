@@ -268,6 +268,14 @@ async def test_what_a_server_does_not_take_is_refused_by_name_and_not_left_out(
     await place.close()
 
 
+async def test_what_is_left_of_an_answer_is_reckoned_in_the_tokens_that_were_counted(there: CannedServer) -> None:
+    there.pages[PATH] = Canned(events(chunk({"content": "a"}, reason="stop")))
+    place = await at(there, "vllm")
+    await answered(place, ask(max_tokens=9, partial=Partial("a b c d e f g", num_tokens=7)))
+    assert there.asked[0][1]["max_tokens"] == 2
+    await place.close()
+
+
 async def test_a_provider_names_the_limit_of_an_answer_its_own_way(there: CannedServer) -> None:
     there.pages[PATH] = Canned(events(chunk({"content": "a"}, reason="stop")))
     place = await at(there, "openai")

@@ -61,7 +61,7 @@ def _num_left(request: Request) -> int | None:
     partial = request.partial
     if request.max_tokens is None or partial is None:
         return request.max_tokens
-    num_said = len(partial.ids) or (len(partial.text) + len(partial.reasoning)) // CHARS_PER_TOKEN
+    num_said = partial.num_tokens or len(partial.ids) or (len(partial.text) + len(partial.reasoning)) // CHARS_PER_TOKEN
     if request.max_tokens <= num_said:
         raise ContextTooLong(
             f"max_tokens is {request.max_tokens}, and as many are answered already.", fix="Nothing is left to ask.",
