@@ -126,9 +126,10 @@ class Contest(Generic[Item]):
         for option in sorted(self._options, key=lambda option: option.target in failed):  # those last
             if option.target in self._tried or option.target[0] in busy:
                 continue
-            if self.sent and not self._guide.can_retry(option.target):
-                continue
-            if not self._is_resuming or self._exchange.can_resume(option.target):
+            if self._is_resuming:  # without an allowance: what breaks off is asked for again, from its beginning
+                if self._exchange.can_resume(option.target):
+                    return option
+            elif not self.sent or self._guide.can_retry(option.target):
                 return option
         return None
 
