@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -21,4 +22,5 @@ class StandingEngine(ScriptedEngine):
 
 if __name__ == "__main__":
     place = Local("tiny", StandingEngine(), lambda: read_tokenizer(Path(sys.argv[1])))
-    serve(place, Serving(port=0), on_listening=lambda url: print(url, flush=True))
+    serving = Serving(port=0, api_key=os.environ.get("ISOCHRONE_API_KEY"))
+    serve(place, serving, on_listening=lambda url: print(url, flush=True))
