@@ -110,10 +110,24 @@ def is_loopback(host: str) -> bool:
         return name == "localhost" or name.endswith(".localhost")
 
 
+_MEANT_FOR_HERE: set[tuple[bytes, bytes]] = set()
+"""Hosts and origins that were found to name this machine: callers say the same few again and again."""
+NUM_REMEMBERED, REMEMBERED_BYTES_MAX = 64, 128
+
+
+def _is_meant_for_here(raw: bytes, header: bytes) -> bool:
+    if not is_loopback(_name(raw.decode("latin-1"), header)):
+        return False
+    if len(_MEANT_FOR_HERE) < NUM_REMEMBERED and len(raw) <= REMEMBERED_BYTES_MAX:
+        _MEANT_FOR_HERE.add((raw, header))
+    return True
+
+
 def _expect_meant_for_here(headers: Mapping[bytes, bytes]) -> None:
     for header in (b"host", b"origin"):
-        value = headers.get(header, b"").decode("latin-1")
-        if value and not is_loopback(_name(value, header)):
+        raw = headers.get(header, b"")
+        if raw and (raw, header) not in _MEANT_FOR_HERE and not _is_meant_for_here(raw, header):
+            value = raw.decode("latin-1")
             raise NotAllowedHere(
                 f"The {header.decode()} header says {value[:80]!r}, but this server answers only for this machine.",
                 fix="Use http://127.0.0.1 or http://localhost. To serve others, bind their address and make a key.",

@@ -74,7 +74,11 @@ class Call:
         given = self.headers.get(b"x-request-id", b"")
         self.id = given.decode() if _REQUEST_ID.fullmatch(given) else f"{_DRAW.getrandbits(128):032x}"
         self._receive, self._send, self._limits = receive, send, limits
-        self._work: asyncio.Future[None] | None = None
+        self._work: asyncio.Task[Any] | None = None
+        self._is_ended = False
+        self._writer: asyncio.Task[Any] | None = None
+        self._write_timer: asyncio.TimerHandle | None = None
+        self._writing_since, self._is_unread = 0.0, False
         self._abort_error: IsochroneError | None = None
 
     def expect_sane_head(self) -> None:
@@ -97,6 +101,7 @@ class Call:
         other = copy.copy(self)
         other.status, other.trace, other.more_headers = 0, None, []
         other._receive, other._send, other._work, other._abort_error = _never, _nowhere, None, None
+        other._writer = other._write_timer = None
         return other
 
     async def body(self) -> bytes:
@@ -157,23 +162,38 @@ class Call:
         To be used after the body was read: what the caller sends now can only be its farewell.
         Raises what the answer raises, what `abort` was given, or ClientGone.
         """
-        self._work = work = asyncio.ensure_future(answer)
+        work = self._work = asyncio.current_task()
+        assert work is not None, "an answer is given in a task"
+        num_cancels, self._is_ended = work.cancelling(), False
         watch = asyncio.ensure_future(self._hung_up())
+        watch.add_done_callback(self._on_hang_up)
         try:
-            await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
+            await answer
+        except asyncio.CancelledError:
+            if self._is_ended and work.cancelling() <= num_cancels + 1:
+                raise (self._abort_error or ClientGone) from None
+            raise
         finally:
-            work.cancel()
+            self._work = None
             watch.cancel()
-            await asyncio.gather(work, watch, return_exceptions=True)
-        if work.cancelled():
-            raise self._abort_error or ClientGone
-        work.result()
+            if self._is_ended:
+                work.uncancel()
 
     def abort(self, error: IsochroneError) -> None:
         """End the answer that `until_hang_up` runs, with this error."""
-        if self._work is not None and not self._work.done():
+        if self._work is not None and not self._is_ended:
             self._abort_error = error
-            self._work.cancel()
+            self._end()
+
+    def _on_hang_up(self, watch: asyncio.Future[None]) -> None:
+        if self._work is not None and not self._is_ended and not watch.cancelled():
+            watch.exception()  # whatever keeps it from hearing the caller, the caller is gone
+            self._end()
+
+    def _end(self) -> None:
+        assert self._work is not None  # the callers looked
+        self._is_ended = True
+        self._work.cancel()
 
     async def _hung_up(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -228,12 +248,36 @@ class Call:
         return headers + route_headers(route, trace.ttft_s, total_s)
 
     async def _write(self, body: bytes, *, more: bool) -> None:
-        """Raises ClientGone when the caller's buffers stay full."""
+        """Raises ClientGone when the caller's buffers stay full.  One lazy timer serves all writes of an answer."""
+        task = self._writer = asyncio.current_task()
+        assert task is not None, "an answer is given in a task"
+        num_cancels, self._writing_since = task.cancelling(), time.monotonic()
+        if self._write_timer is None:
+            self._look_later(self._limits.write_s)
         try:
-            async with asyncio.timeout(self._limits.write_s):
-                await self._send({"type": "http.response.body", "body": body, "more_body": more})
-        except TimeoutError:
-            raise ClientGone from None
+            await self._send({"type": "http.response.body", "body": body, "more_body": more})
+        except asyncio.CancelledError:
+            if self._is_unread and task.uncancel() <= num_cancels:
+                raise ClientGone from None
+            raise
+        finally:
+            self._writer = None
+            if not more and self._write_timer is not None:
+                self._write_timer.cancel()
+
+    def _look_later(self, seconds: float) -> None:
+        self._write_timer = asyncio.get_running_loop().call_later(seconds, self._look_at_write)
+
+    def _look_at_write(self) -> None:
+        self._write_timer = None
+        if self._writer is None:
+            return  # nothing waits: the next write sets it again
+        left_s = self._writing_since + self._limits.write_s - time.monotonic()
+        if left_s > 0.0:
+            self._look_later(left_s)
+            return
+        self._is_unread = True
+        self._writer.cancel()
 
 
 async def _never() -> MutableMapping[str, Any]:

@@ -259,9 +259,12 @@ class BlackBox:
         self.failing[row] = failing + FAILURE_RATE * (float(failed) - failing)
         self.failed_at[row] = now
 
-    def saw_ttft(self, row: int, load: Load, *, network_s: float, actual_s: float, now: float) -> None:
-        """A first token came after so long."""
-        stated_s, _ = self.median(row, load, now)
+    def saw_ttft(
+        self, row: int, load: Load, *, network_s: float, actual_s: float, now: float, stated_s: float | None = None
+    ) -> None:
+        """A first token came after so long.  stated_s  `median` as it was, where that is known"""
+        if stated_s is None:
+            stated_s, _ = self.median(row, load, now)
         self._scatter(row, load, TTFT, math.log(max(actual_s, 1e-5) / (stated_s + network_s)))
         self._learn(row, TTFT, self._ttft_terms(row, load), max(actual_s - network_s, 0.05 * actual_s, 1e-5), now)
         self.num_seen[row] += 1.0

@@ -273,12 +273,12 @@ class Outlook:
     def _learn_times(self, row: int, outcome: Outcome, load: Load, now: float) -> None:
         assert outcome.first_at is not None  # the caller looked
         box, actual_s = self._box, outcome.first_at - outcome.sent_at
-        ttft_s, itl_s = box.median(row, load, now)
-        ttft_s += outcome.network_s
+        alone_s, itl_s = box.median(row, load, now)
+        ttft_s = alone_s + outcome.network_s
         busy = int(box.is_busy(row, load))
         knots = box.knots[row, busy].tolist()
         self.ttft_coverage.observe([ttft_s * math.exp(knot) for knot in knots[blackbox.TTFT]], actual_s)
-        box.saw_ttft(row, load, network_s=outcome.network_s, actual_s=actual_s, now=now)
+        box.saw_ttft(row, load, network_s=outcome.network_s, actual_s=actual_s, now=now, stated_s=alone_s)
         if outcome.kind != "answered" or outcome.num_answer < 2:
             return
         total_s = outcome.ended_at - outcome.sent_at
