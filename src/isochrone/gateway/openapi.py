@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from isochrone import __version__
+from isochrone.places.isochrone_wire import Asked
 
 from . import anthropic_fields, ollama_fields, openai_chat, openai_completions, tokens
 from . import openai_responses_fields as responses
@@ -90,11 +91,13 @@ OPERATIONS = (
     Operation("/api/show", "POST", "A model, as Ollama shows it", ollama_fields.ShowFields),
     Operation("/api/ps", "GET", "The models in memory, as Ollama lists them"),
     Operation("/api/version", "GET", "The version, as Ollama says it"),
-    Operation("/v1/node/complete", "POST", "Answer another gateway's request", gives=LINES),
+    Operation("/v1/node/complete", "POST", "Answer another gateway's request", Asked, gives=LINES),
     Operation("/v1/node/status", "GET", "What another gateway wants to know of this one"),
     Operation("/v1/route", "POST", "Where a chat would go now, and why", openai_chat.ChatFields,
               openai_chat.REFUSED),
     Operation("/v1/places", "GET", "The fleet's places"),
+    Operation("/v1/explain/{id}", "GET", "Why a request of this caller went where it went"),
+    Operation("/v1/fleet/{action}", "POST", "A node joins, drains or leaves, with the fleet's token"),
     Operation("/tokenize", "POST", "A text to tokens", tokens.TokenizeFields),
     Operation("/detokenize", "POST", "Tokens to a text", tokens.DetokenizeFields),
     Operation("/health", "GET", "Whether this process lives"),
@@ -104,6 +107,9 @@ OPERATIONS = (
     Operation("/metrics", "GET", "Figures for Prometheus", gives=PAGE),
     Operation("/openapi.json", "GET", "This description"),
 )  # fmt: skip
+IN_PATHS: dict[str, Schema] = {
+    "id": {"type": "string", "minLength": 1}, "action": {"enum": ["join", "drain", "leave"]},
+}  # fmt: skip
 ERRORS: dict[str, Schema] = {
     "Error": {
         "type": "object", "required": ["error"],
@@ -165,7 +171,10 @@ def document(models: tuple[str, ...]) -> Schema:
 
 
 def _described(operation: Operation) -> Schema:
-    ids = [{"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}]
+    named = [
+        {"name": name, "in": "path", "required": True, "schema": schema}
+        for name, schema in IN_PATHS.items() if f"{{{name}}}" in operation.path
+    ]  # fmt: skip
     query = [{"name": one.name, "in": "query", "schema": one.schema} for one in operation.query]
     fails = {"description": "What went wrong, and what to do", "content": {
         "application/json": {"schema": {"$ref": REF + _error_of(operation.path)}}
@@ -175,8 +184,8 @@ def _described(operation: Operation) -> Schema:
         given[operation.streams] = {"schema": {"type": "string"}}
     described: Schema = {
         "summary": operation.summary,
-        "operationId": f"{operation.method.lower()}{operation.path.replace('/', '_').replace('{id}', 'id')}",
-        "parameters": [*(ids if "{id}" in operation.path else []), *query],
+        "operationId": f"{operation.method.lower()}{operation.path.replace('/', '_').replace('{', '').replace('}', '')}",
+        "parameters": [*named, *query],
         "responses": {"200": {"description": "The answer", "content": given}, "4XX": fails, "5XX": fails},
         "security": [] if operation.path in ("/health", "/livez", "/ready") else [{"key": []}, {}],
     }

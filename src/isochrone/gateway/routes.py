@@ -76,7 +76,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "/metrics": {"GET": _at("operations", "metrics")},
     "/openapi.json": {"GET": _at("openapi", "describe")},
 }
-MODEL_ROUTE, EXPLAIN_ROUTE = "/v1/models/{id}", "/v1/explain/{id}"
+MODEL_ROUTE, EXPLAIN_ROUTE, FLEET_ROUTE = "/v1/models/{id}", "/v1/explain/{id}", "/v1/fleet/{action}"
 RESPONSE_ROUTES: dict[str, dict[str, Handler]] = {
     "/v1/responses/{id}": {
         "GET": _at("openai_responses_stored", "retrieve"), "DELETE": _at("openai_responses_stored", "remove"),
@@ -94,7 +94,7 @@ def find_route(path: str) -> tuple[str, dict[str, Handler] | None]:
     if path in ROUTES:
         return path, ROUTES[path]
     if path.startswith("/v1/fleet/"):
-        return "/v1/fleet/{action}", None
+        return FLEET_ROUTE, None
     if path.startswith("/v1/explain/") and len(path) > len("/v1/explain/"):
         return EXPLAIN_ROUTE, _EXPLAIN
     if path.startswith("/v1/models/") and len(path) > len("/v1/models/"):
