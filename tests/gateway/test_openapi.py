@@ -124,8 +124,8 @@ def test_no_request_made_from_the_description_is_a_server_error(live: Server, op
     statuses: Counter[int] = Counter()
 
     @settings(
-        max_examples=NUM_CASES if operation.body or operation.query else 10, deadline=None, derandomize=True, database=None,
-        suppress_health_check=list(HealthCheck), phases=[Phase.generate],
+        max_examples=NUM_CASES if operation.body or operation.query else 10, deadline=None, derandomize=True,
+        database=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate],
     )  # fmt: skip
     @given(st.one_of(made), st.booleans(), st.sets(st.integers(0, 99), max_size=3) | st.none())
     def ask(case: Any, is_there: bool, kept: set[int] | None) -> None:

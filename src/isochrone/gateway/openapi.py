@@ -184,7 +184,7 @@ def _described(operation: Operation) -> Schema:
         given[operation.streams] = {"schema": {"type": "string"}}
     described: Schema = {
         "summary": operation.summary,
-        "operationId": f"{operation.method.lower()}{operation.path.replace('/', '_').replace('{', '').replace('}', '')}",
+        "operationId": operation.method.lower() + operation.path.translate({47: "_", 123: "", 125: ""}),  # / { }
         "parameters": [*named, *query],
         "responses": {"200": {"description": "The answer", "content": given}, "4XX": fails, "5XX": fails},
         "security": [] if operation.path in ("/health", "/livez", "/ready") else [{"key": []}, {}],
