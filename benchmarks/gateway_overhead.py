@@ -81,14 +81,14 @@ class Aim:
 def ours(fleet: Path) -> ServerKind:
     """`isochrone up --fleet`, as a user starts it: choice, breakers, outcomes and ledger are on the way."""
     command = (
-        "env", f"ISOCHRONE_API_KEY={KEY}", sys.executable, "-c", "from isochrone.cli import main; main()", "up", "--fleet", str(fleet),
-        "--host", HOST, "--port", "{port}", "--log-level", "warning",
+        "env", f"ISOCHRONE_API_KEY={KEY}", sys.executable, "-c", "from isochrone.cli import main; main()", "up",
+        "--fleet", str(fleet), "--host", HOST, "--port", "{port}", "--log-level", "warning",
     )  # fmt: skip
     return ServerKind("isochrone", SHORT, command, has_metrics=True)
 
 
 def litellm(config: Path) -> ServerKind:
-    """LiteLLM's proxy with one worker, no database, and its logging at its quietest; it asks for a key, as ours does."""
+    """LiteLLM's proxy with one worker, no database, its logging at its quietest; it asks for a key, as ours does."""
     command = (str(find_peers().litellm()), "--config", str(config), "--port", "{port}", "--host", HOST)
     return ServerKind("litellm", SHORT, command, has_metrics=False)
 
