@@ -334,6 +334,13 @@ def test_what_nobody_can_go_on_with_ends_in_an_error_that_says_what_was_used(ask
     assert had.text == "One two three" and guide.kinds == [("a", "first", "failed")]
 
 
+def test_who_cannot_go_on_with_these_words_leaves_it_to_the_next() -> None:
+    dying, unable = place("a", Turn(die_after=2)), place("b", Turn(error=scripted_error(BadRequest)))
+    had, guide = go([dying, unable, place("c")])
+    assert (had.text, had.error) == (TEXT, None)
+    assert [kind for _, _, kind in guide.kinds] == ["failed", "refused", "answered"]
+
+
 def test_a_filter_in_the_middle_is_not_got_around() -> None:
     had, guide = go([place("a", Turn(die_after=3, late_error=scripted_error(ContentFiltered))), place("b")])
     assert isinstance(had.error, ContentFiltered) and len(guide.began) == 1

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from isochrone.errors import BadRequest, ContextTooLong
+from isochrone.errors import ContextTooLong, Unsupported
 
 from .openai_flavours import Flavour
 from .place import Chat, Format, Message, Partial, Prompt, Request, Sampling, Text, TokenIds, Tool
@@ -18,7 +18,7 @@ PLAIN = Sampling()
 
 
 def to_body(request: Request, upstream: str, flavour: Flavour) -> tuple[str, bytes]:
-    """(path, body).  Raises BadRequest, which names what this server does not take."""
+    """(path, body).  Raises Unsupported, which names what this server does not take."""
     body: dict[str, Any] = {"model": upstream, "stream": True, "stream_options": {"include_usage": True}}
     is_chat = isinstance(request.prompt, Chat)
     if isinstance(request.prompt, Chat):
@@ -161,10 +161,9 @@ def _scores(request: Request, *, is_chat: bool) -> dict[str, Any]:
     if request.num_top is None:
         return out
     if request.echo:
-        raise BadRequest(
-            "Log-probabilities of a prompt are given by our own engines only.", fix="Leave out echo or logprobs.",
-            param="echo",
-        )  # fmt: skip
+        raise Unsupported(
+            "Log-probabilities of a prompt (echo) are given by our own engines only.", fix="Leave out echo or logprobs."
+        )
     if is_chat:
         return out | {"logprobs": True, "top_logprobs": request.num_top}
     return out | {"logprobs": request.num_top}
@@ -182,15 +181,16 @@ def _format(form: Format, flavour: Flavour, *, is_chat: bool) -> dict[str, Any]:
 
 
 def _field(flavour: Flavour, name: str) -> str:
-    """What it is called there.  Raises BadRequest where it is unknown."""
+    """What it is called there.  Raises Unsupported where it is unknown."""
     there = flavour.fields.get(name)
     if there is None:
         raise _refused(flavour, name, name)
     return there
 
 
-def _refused(flavour: Flavour, what: str, param: str) -> BadRequest:
-    return BadRequest(
-        f"A server of the kind {flavour.name} takes no {what.removeprefix('a ').removeprefix('an ')}.",
-        fix="Leave it out, or allow a place that takes it (`isochrone fleet` lists what each can do).", param=param,
-    )  # fmt: skip
+def _refused(flavour: Flavour, what: str, param: str) -> Unsupported:
+    """Another place may take it: this is no fault of the request."""
+    return Unsupported(
+        f"A server of the kind {flavour.name} takes no {what.removeprefix('a ').removeprefix('an ')} ({param}).",
+        fix="Leave it out, or allow a place that takes it (`isochrone fleet` lists what each can do).",
+    )

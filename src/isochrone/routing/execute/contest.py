@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Generic
 
 from isochrone.budget import Deadline
-from isochrone.errors import DeadlineExceeded, IsochroneError
+from isochrone.errors import BadRequest, DeadlineExceeded, IsochroneError
 from isochrone.places.route import Why
 from isochrone.routing.records import OutcomeKind, Target
 
@@ -236,7 +236,8 @@ class Contest(Generic[Item]):
         error = typed(failure, sent.target)
         fault = blame(error)
         self.end(sent, "failed" if fault == "place" else "refused", error)
-        if fault == "request" and not self._live:
+        is_final = fault == "request" and not (self._is_resuming and isinstance(error, BadRequest))
+        if is_final and not self._live:  # of a continuation the caller wrote nothing that could be bad
             raise error
         self._errors.append(error)
 
