@@ -218,6 +218,12 @@ def test_a_refusal_has_a_type(status: int, body: bytes, kind: type[IsochroneErro
     assert not isinstance(fault, BadRequest) or fault.param == ("tools" if b"tools" in body else None)
 
 
+def test_what_a_server_says_of_a_key_that_it_does_not_take_reaches_no_caller() -> None:
+    body = b'{"error": {"message": "Incorrect API key provided: sk-secret", "code": "invalid_api_key"}}'
+    fault = fault_of("there", 401, {}, body, 0.0)
+    assert type(fault) is PlaceRefused and "sk-secret" not in f"{fault}{fault.__dict__}"
+
+
 FIELDS = st.sampled_from(["error", "message", "code", "type", "detail", "param"])
 JSON = st.recursive(
     st.none() | st.text() | st.integers(),

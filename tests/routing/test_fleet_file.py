@@ -105,6 +105,27 @@ def test_the_policys_scopes_are_those_of_the_file(tmp_path):
         expect_scope("region:shopp")
 
 
+@pytest.mark.parametrize(
+    ("url", "location", "is_taken"),
+    [
+        ("http://gpu.example.com/v1", "eu-central-1", False),
+        ("http://8.8.8.8:8000/v1", "eu-central-1", False),
+        ("https://gpu.example.com/v1", "eu-central-1", True),
+        ("http://10.0.0.5:8000/v1", "eu-central-1", True),
+        ("http://127.0.0.1:8000/v1", "eu-central-1", True),
+        ("http://gpu.lan:8000/v1", "site", True),
+    ],
+)
+def test_a_key_goes_to_public_addresses_over_tls_alone(tmp_path, url, location, is_taken):
+    place = f'[[place]]\nname = "p"\nkind = "openai"\nurl = "{url}"\nlocation = "{location}"\n'
+    assert fleet_of(place, tmp_path).places[0].key_env == ""
+    if is_taken:
+        assert fleet_of(place + 'key_env = "K"\n', tmp_path).places[0].key_env == "K"
+    else:
+        with pytest.raises(BadConfig, match="in clear"):
+            fleet_of(place + 'key_env = "K"\n', tmp_path)
+
+
 MISTAKES = [
     ('kind = "openai"', 'kind = "openal"', 'kind = "openal"', "openai"),
     ('kind = "openai"', "", "[[place]]", "kind is missing"),

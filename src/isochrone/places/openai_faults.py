@@ -31,7 +31,8 @@ _CLEARED = (400, 413, 422)
 def fault_of(place: str, status: int, headers: Mapping[str, str], body: bytes, now: float) -> IsochroneError:
     """A refusal by its status, body and headers.  now  Unix time, for a Retry-After that is a date"""
     words, code, param = _said(body)
-    sentence = f"{place} answered {status}" + (f": {words}" if words else ".")
+    is_told = bool(words) and status != 401  # what is said of a wrong key may quote it, and callers read this
+    sentence = f"{place} answered {status}" + (f": {words}" if is_told else ".")
     low = f"{code} {words}".lower()
     if status in (401, 403) or (status in (402, 429) and any(mark in low for mark in _SPENT)):
         return PlaceRefused(sentence, fix="Check the key of this place, what it may do, and what is left to spend.")

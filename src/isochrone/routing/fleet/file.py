@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
@@ -155,6 +156,11 @@ def _place(table: Located, geography: Geography, catalogue: Catalogue) -> PlaceS
         _regions(table, geography), max_in_flight=table.take_whole("max_in_flight", 1, NUM_MAX),
         price=take_price(price)[0] if price else None, options=options.rest() if options else {}, line=table.line,
     )  # fmt: skip
+    if spec.key_env and _is_in_clear(spec):
+        raise table.wrong(
+            f"the key of {name} would go to {spec.location} in clear, for everybody on the way to read.",
+            fix="Write https, or the private address that a VPN gives it.", key="url",
+        )  # fmt: skip
     models = _models(table, spec, geography, catalogue)
     table.expect_empty()
     if not models and kind in ("bedrock", "vertex", "gemini"):
@@ -240,6 +246,17 @@ def _url(table: Located, kind: str) -> str:
             f"{url!r} is no address of a server.", fix="Write http:// or https://, a host and a port.", key="url"
         )
     return url.rstrip("/")
+
+
+def _is_in_clear(spec: PlaceSpec) -> bool:
+    """Whether what is sent there can be read on the way: plain HTTP to beyond this site, and no private address."""
+    parts = urlsplit(spec.url)
+    if parts.scheme != "http" or spec.location in (LOCAL, SITE) or parts.hostname in LOOPBACK:
+        return False
+    try:
+        return not ip_address(parts.hostname or "").is_private
+    except ValueError:
+        return True  # a name: nobody knows who answers to it
 
 
 def is_url(text: str) -> bool:
