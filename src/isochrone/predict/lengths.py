@@ -7,6 +7,7 @@ routes together have shown, and they on a weak prior.  The past fades by halving
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +24,8 @@ COUNT_MAX = 2000.0
 """Counts of a route are halved here, so that last week weighs less than today."""
 NUM_LEANT_ON = 12.0
 """Answers of its own that weigh as much as those of all routes."""
+NUM_ROUTES_MAX = 4096
+"""A route has its tenant in it, and other gateways name tenants as they like; the longest silent is forgotten."""
 PRIOR_P50, PRIOR_DOUBLINGS, PRIOR_COUNT = 128.0, 1.5, 4.0
 """Before anything is known: half the answers within 128 tokens, two of three within a factor of 3 of it."""
 
@@ -46,7 +49,7 @@ class Lengths:
         middle = np.log2(EDGES[:-1] / PRIOR_P50)
         weights = np.exp(-0.5 * (middle / PRIOR_DOUBLINGS) ** 2)
         self._all = _Route(PRIOR_COUNT * weights / weights.sum(), PRIOR_COUNT)
-        self._routes: dict[str, _Route] = {}
+        self._routes: OrderedDict[str, _Route] = OrderedDict()
 
     def observe(self, route: str, num_tokens: int) -> None:
         """An answer of that route came to so many tokens."""
@@ -55,6 +58,9 @@ class Lengths:
         mine = self._routes.get(route)
         if mine is None:
             mine = self._routes[route] = _Route(np.zeros(NUM_BUCKETS))
+            if len(self._routes) > NUM_ROUTES_MAX:
+                self._routes.popitem(last=False)
+        self._routes.move_to_end(route)
         for counted in (mine, self._all):
             counted.counts[_bucket(num_tokens)] += 1.0
             counted.total += 1.0
