@@ -18,12 +18,14 @@ from isochrone.places.route import Route
 from isochrone.predict.blackbox import Prior
 from isochrone.routing.breaker import Answered, Failed
 from isochrone.routing.execute import Sent, Settings
+from isochrone.routing.execute.exchange import Tally
 from isochrone.routing.journal import Routed
 from isochrone.routing.members import FixedFleet, FixedMember
 from isochrone.routing.outlook import Outlook
 from isochrone.routing.records import Outcome
 from isochrone.routing.router import Router
 from isochrone.routing.runs import Past, Runs
+from isochrone.routing.traffic import Traffic
 from isochrone.testing.places import ScriptedPlace, Turn, scripted_error
 from isochrone.testing.virtual_loop import now, run
 from tests.routing.guiding import WORDS, Answer, request
@@ -404,6 +406,56 @@ def test_the_books_of_traffic_close() -> None:
             await asyncio.wait([again])
             assert (router.traffic.at(("a", "m")).num_in_flight, router.traffic.at(("a", "m")).num_silent) == (1, 0)
         expect_nothing_in_flight(router, one)
+
+    run(main())
+
+
+def test_a_long_silence_is_news_and_is_learned_with_what_came_of_it() -> None:
+    async def main() -> None:
+        router = router_of(place("a", Turn(first_s=8.0), Turn(first_s=0.0)))
+        slow = asyncio.ensure_future(ask(router))
+        await asyncio.sleep(3.0)
+        quick = asyncio.ensure_future(ask(router))
+        await asyncio.sleep(1.0)
+        assert quick.done()
+        count = router.traffic.at(("a", "m"))
+        assert count.num_silent == 1 and count.oldest_silent_s(now()) == pytest.approx(4.0)
+        await asyncio.wait([slow])
+        assert router.traffic.at(("a", "m")).oldest_silent_s(now()) == 0.0
+        learned = [outcome.oldest_silent_s for outcome in router.outlook.outcomes]  # type: ignore[attr-defined]
+        assert learned == [pytest.approx(3.0), 0.0]  # in the order of their ends
+
+    run(main())
+
+
+def test_the_oldest_silence_is_that_of_who_is_left() -> None:
+    traffic = Traffic()
+    first, second = (Sent(("a", "m"), "first", at, 10, Price(), Tally()) for at in (1.0, 2.0))
+    for sent in (first, second):
+        traffic.sent(sent)
+    assert traffic.at(("a", "m")).oldest_silent_s(5.0) == 4.0
+    first.first_at = 5.0
+    traffic.spoke(first)
+    assert traffic.at(("a", "m")).oldest_silent_s(5.0) == 3.0
+    traffic.ended(second)  # without a word
+    traffic.ended(first)
+    assert traffic.at(("a", "m")).oldest_silent_s(9.0) == 0.0 and traffic.at(("a", "m")).num_silent == 0
+
+
+def test_a_node_that_says_its_slots_is_expected_to_keep_more_than_those_waiting() -> None:
+    async def main() -> None:
+        ttft_s: dict[int, float] = {}
+        for num_slots in (0, 2):
+            one = place("a", *[Turn(first_s=5.0)] * 4)
+            one.pace, one.load = Pace(0.01, 1e-4, 0.0, 0.0), Load(num_slots=num_slots)
+            router = router_of(one)
+            asked = [asyncio.ensure_future(ask(router)) for _ in range(2)]
+            await asyncio.sleep(0.5)
+            _, decision = router.decide(request(), Deadline.start(Budget(ttft_s=0.5), now()))
+            assert decision.rows[0].ttft is not None
+            ttft_s[num_slots] = decision.rows[0].ttft.p50_s
+            await asyncio.wait(asked)
+        assert ttft_s[2] > ttft_s[0] + 0.4  # both slots are taken, by requests that have been silent for half a second
 
     run(main())
 

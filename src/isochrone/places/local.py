@@ -133,6 +133,7 @@ class Local:
             num_blocks_held=stats.num_pages_held,
             num_restarts=self._engine.num_restarts,
             num_block_tokens=self._info.page_tokens if self._info else 0,
+            num_slots=self._info.num_sequences_max if self._info else 0,
         )
         context = self._info.num_sequence_tokens_max if self._info else None
         details = self._reader.details if self._reader else Details()

@@ -361,6 +361,7 @@ class Load(Struct, frozen=True, omit_defaults=True):
     num_block_tokens  positions in a block; 0 until the place knows
     kv_used   share of the cache that is in use, where a place says it so;  headroom: share of the quota that a provider
               last said is left
+    num_slots  requests that run at once, others wait;  0: not said
     """
 
     num_waiting: int = 0
@@ -372,6 +373,7 @@ class Load(Struct, frozen=True, omit_defaults=True):
     num_block_tokens: int = 0
     kv_used: float | None = None
     headroom: float | None = None
+    num_slots: int = 0
 
 
 class Pace(Struct, frozen=True, omit_defaults=True):

@@ -61,7 +61,7 @@ class Scout:
                 field.out.append(Row(*target, f"{FULL}: {member.max_in_flight} requests there"))
                 continue
             if status.pace is not None:
-                self._expect(target, status.pace)
+                self._expect(target, status.pace, status.load.num_slots)
             one = self._candidate(member, target, model, status.load, now, cached.get(target, 0.0))
             (ready if status.state == "ready" else late).append(one)
         if not ready:  # a place that is loading answers when it has loaded
@@ -96,11 +96,11 @@ class Scout:
             del self._models[target]
             self._paces.pop(target, None)
 
-    def _expect(self, target: Target, pace: Pace) -> None:
+    def _expect(self, target: Target, pace: Pace, num_slots: int) -> None:
         """Until something was seen of a place of ours, it is as it says."""
         if self._paces.get(target) is not pace and not self._outlook.num_seen(target):
             self._paces[target] = pace
-            self._outlook.expect(target, prior_of(pace))
+            self._outlook.expect(target, prior_of(pace, num_slots))
 
     def _candidate(
         self, member: Member, target: Target, model: Model, load: Load, now: float, num_cached: float
@@ -117,7 +117,7 @@ class Scout:
             silent_prompt=count.silent_prompt, num_waiting=load.num_waiting, num_running=load.num_running,
             num_cached=int(num_cached), is_open=is_open,
             retry_at=0.0 if is_open else self._breakers.retry_at(target, now), headroom=headroom,
-            num_seen=self._outlook.num_seen(target),
+            num_seen=self._outlook.num_seen(target), oldest_silent_s=count.oldest_silent_s(now),
         )  # fmt: skip
 
 

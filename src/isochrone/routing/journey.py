@@ -276,7 +276,7 @@ class Journey:
             sent.tally.num_answer, sent.first_at, sent.in_flight, sent.in_flight_prompt,
             route=self._ask.route if self._ask and sent.why != "continued" else "",  # a rest teaches no whole length
             code=sent.code, cost_usd=sent.cost_usd, silent_prompt=one.silent_prompt, num_others=num_others,
-            network_s=one.network.p50_s,
+            network_s=one.network.p50_s, oldest_silent_s=one.oldest_silent_s,
         )  # fmt: skip
 
     def _attempts(self) -> tuple[Attempt, ...]:

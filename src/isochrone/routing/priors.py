@@ -11,8 +11,11 @@ SPREAD = 0.3
 """Standard deviation of the logarithm: a place whose steps are measured is known to a third."""
 
 
-def prior_of(pace: Pace) -> Prior:
-    """One step reads a chunk of the prompt, or gives each running request a token."""
+def prior_of(pace: Pace, num_slots: int = 0) -> Prior:
+    """One step reads a chunk of the prompt, or gives each running request a token.
+
+    num_slots  requests that run at once, others wait;  0: not said
+    """
     attended_s = pace.pair_s * NUM_ATTENDED
     beside_s = (pace.token_s + pace.row_s + attended_s) * pace.decode_off
     return Prior(
@@ -22,4 +25,5 @@ def prior_of(pace: Pace) -> Prior:
         itl_s=max(1e-5, pace.constant_s * pace.decode_off + beside_s),
         itl_request_s=max(1e-9, beside_s),
         spread=SPREAD,
+        slots=num_slots or None,
     )
