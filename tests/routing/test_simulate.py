@@ -9,10 +9,12 @@ import pytest
 from benchmarks.routing_chart import chart
 from isochrone.routing.simulate.baselines import RoundRobin, StaticOrder
 from isochrone.routing.simulate.clock import SimulatedClock
+from isochrone.routing.simulate.cloud import CloudSpec
 from isochrone.routing.simulate.fleets import clouds_fleet, edge_fleet
 from isochrone.routing.simulate.measures import measure
 from isochrone.routing.simulate.node import Job, Node, NodeSpec
 from isochrone.routing.simulate.oracle import Oracle
+from isochrone.routing.simulate.places import PlaceSpec
 from isochrone.routing.simulate.policies import Isochrone
 from isochrone.routing.simulate.trace import Arrival, at_rate, read_azure, read_mooncake, with_budgets, with_step
 from isochrone.routing.simulate.world import World
@@ -87,6 +89,29 @@ def test_under_a_lost_site_the_choice_keeps_more_budgets_than_turns_or_a_list_an
     assert good[0] > max(good[1], good[2]) and good[0] >= 0.9 * good[3]
 
 
+def test_where_every_place_is_let_alone_all_are_offered_to_every_policy_as_if_none_was():
+    class Careful(RoundRobin):
+        """Takes only who is said to be open, and counts its offers."""
+
+        def __init__(self):
+            super().__init__()
+            self.num_open = []
+
+        def pick(self, ask, candidates, now):
+            self.num_open.append(sum(one.is_open for one in candidates))
+            return super().pick(ask, [one for one in candidates if one.is_open], now)
+
+    spec = CloudSpec(start_s=0.1, prompt_s=0.0, itl_s=0.01, failing_share=0.0, requests_per_min=8.0)
+    place, policy = PlaceSpec("a", "a", 0.01, spec), Careful()
+    arrivals = [Arrival(0.3 * index, 10, 2) for index in range(4)]
+    world = World([place], arrivals, policy, seed=1)
+    kinds = []
+    policy.observe = lambda outcome: kinds.append(outcome.kind)
+    world.run()
+    assert kinds[:2] == ["answered"] * 2 and kinds.count("refused") > 1  # the bucket holds two
+    assert min(policy.num_open) == 1
+
+
 def test_a_load_step_squeezes_time_and_nothing_else():
     arrivals = made_up()
     stepped = with_step(arrivals, begin=0.3, end=0.6, factor=2.0)
@@ -102,6 +127,8 @@ def test_traces_are_read_as_they_were_recorded(tmp_path):
     mooncake.write_text('{"timestamp": 3000, "input_length": 1024, "output_length": 6, "hash_ids": [7, 8]}\n')
     first, second = read_azure(azure, 10)
     assert (first.num_prompt, first.num_answer, second.at_s) == (4808, 10, pytest.approx(0.5))
+    assert read_azure(azure, 1, sampling="opening") == [first] == read_azure(azure, 10, sampling="opening")[:1]
+    assert {read_azure(azure, 1, seed=seed)[0].num_prompt for seed in range(20)} == {4808, 3180}
     (one,) = read_mooncake(mooncake, 10, shorten=8)
     assert (one.num_prompt, one.blocks, one.block_tokens) == (128, (7, 8), 64) and 3.0 <= one.at_s < 6.0
 

@@ -13,7 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Literal, TypeAlias
 
+Sampling: TypeAlias = Literal["opening", "spread"]
+"""Which requests of a trace: its first ones, with the bursts that it opens with, or ones from all of it."""
 BLOCK_TOKENS = 512
 GRID_S = 3.0
 """Mooncake's timestamps stand on this grid; arrivals are spread evenly over it."""
@@ -39,8 +42,10 @@ class Arrival:
     total_s: float | None = None
 
 
-def read_azure(path: Path, num_wanted: int, *, seed: int = 0) -> list[Arrival]:
-    """So many requests of the whole hour, each as likely as any other: its ups and downs stay."""
+def read_azure(path: Path, num_wanted: int, *, seed: int = 0, sampling: Sampling = "spread") -> list[Arrival]:
+    """So many requests: of the whole hour, each as likely as any other, so that its ups and downs stay and its bursts
+    are smoothed; or the first ones as they came.
+    """
     arrivals: list[Arrival] = []
     start: datetime | None = None
     with path.open(newline="") as lines:
@@ -51,6 +56,8 @@ def read_azure(path: Path, num_wanted: int, *, seed: int = 0) -> list[Arrival]:
             arrivals.append(Arrival((at - start).total_seconds(), max(1, prompt), max(1, answer)))
     if num_wanted >= len(arrivals):
         return arrivals
+    if sampling == "opening":
+        return arrivals[:num_wanted]
     kept = sorted(random.Random(seed).sample(range(len(arrivals)), num_wanted))
     return [arrivals[index] for index in kept]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from isochrone.routing.execute.settings import Settings as ExecutionSettings
@@ -148,6 +148,8 @@ class World:
             place.candidate(one, now, self.policy.num_seen((place.spec.name, MODEL)), self._later(self._tick, place))
             for place in usable
         ]
+        if not any(one.is_open for one in candidates):  # all are let alone: every policy may ask them all the same
+            candidates = [replace(one, is_open=True) for one in candidates]
         ask, self.current = self._ask(flight, now), flight
         picked = self.policy.pick(ask, candidates, now)
         if not picked.order:
