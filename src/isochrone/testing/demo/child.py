@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import os
 import signal
@@ -17,10 +18,20 @@ START_S = 60.0
 """A first start compiles kernels."""
 END_S = 10.0
 LOG_CHARS = 1500
+PR_SET_PDEATHSIG = 1
+
+
+_LIBC = ctypes.CDLL(None)
+"""Loaded here: between fork and exec nothing may be looked for."""
+
+
+def _die_with_parent() -> None:
+    """In the new process: when the parent is gone, however it went, this one is killed."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
 
 
 class Child:
-    """In a process group of its own, so that what befalls it befalls its own children, too.
+    """In a process group of its own, so that what befalls it befalls its own children, too; it dies with its parent.
 
     log  takes its standard error
     """
@@ -35,7 +46,7 @@ class Child:
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command, *more, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log,
-                env=self._environ, start_new_session=True,
+                env=self._environ, start_new_session=True, preexec_fn=_die_with_parent,
             )  # fmt: skip
         try:
             async with asyncio.timeout(START_S):
