@@ -322,6 +322,14 @@ async def test_hanging_up_closes_the_connection(there: CannedServer) -> None:
     await place.close()
 
 
+async def test_an_answer_that_lost_only_its_count_is_whole(there: CannedServer) -> None:
+    there.pages[PATH] = Canned(events(chunk({"content": "a"}), chunk({}, reason="stop"), end=b""), dies=True)
+    place = await at(there)
+    got = await answered(place, ask())
+    assert said(got[1:]) == "a" and got[-1].finish_reason == "stop"
+    await place.close()
+
+
 async def test_a_stated_deadline_refuses_before_the_first_word_and_cuts_after_it(there: CannedServer) -> None:
     place = await at(there)
     with pytest.raises(DeadlineExceeded, match="before the place was asked"):

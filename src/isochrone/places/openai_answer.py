@@ -119,6 +119,11 @@ class OpenAIAnswer:
         self._timing: Timing | None = None
         self.is_done = False
 
+    @property
+    def is_whole(self) -> bool:
+        """Every answer has said why it ended; its usage may still come."""
+        return all(going.reason is not None for going in self._going.values())
+
     def push(self, name: str, data: bytes) -> Iterator[Delta]:
         """What one event brings.  Raises what it says went wrong, and Unreachable for what is no event of theirs."""
         if data.strip() == DONE:

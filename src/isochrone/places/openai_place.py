@@ -230,7 +230,7 @@ class OpenAIPlace:
                 yield delta
             return
         events = Events()
-        while not reading.is_done and (data := await answer.read()):
+        while not reading.is_done and (data := await _next(answer, reading)):
             for delta in _read(events.push(data), reading):
                 yield delta
         if not reading.is_done:
@@ -257,6 +257,17 @@ class OpenAIPlace:
 
 
 WHOLE_BYTES_MAX = 64 * 2**20
+
+
+async def _next(answer: Answer, reading: OpenAIAnswer) -> bytes:
+    """What has come; nothing at the end, or where the connection breaks behind it: to go on elsewhere would say more
+    than the answer."""
+    try:
+        return await answer.read()
+    except Unreachable:
+        if not reading.is_whole:
+            raise
+        return b""
 
 
 def _read(events: list[tuple[str, bytes]], reading: OpenAIAnswer) -> Iterator[Delta]:
