@@ -69,7 +69,7 @@ class FleetPlace(Router):
         (log.warning if event == "fleet.unchanged" else log.info)(event, **facts)
         if event == "place.added":
             self._start(str(facts["place"]))
-        if event == "place.closed":
+        if event == "place.closed" and str(facts["place"]) not in self.fleet.members:  # not one that was replaced
             self._starting.pop(str(facts["place"]), None)
             self.forget(str(facts["place"]))
 

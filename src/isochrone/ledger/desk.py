@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -12,6 +13,7 @@ from isochrone.errors import IsochroneError, LedgerDown
 from .database import BUSY_APART_S, CommitInDoubt, Connection, Store, Where, store_of
 
 T = TypeVar("T")
+_log = logging.getLogger("isochrone.ledger")
 
 
 class Desk:
@@ -36,10 +38,11 @@ class Desk:
                 return work(self._connection)
         except troubles as error:
             self._drop()
-            raise LedgerDown(
-                f"The ledger cannot be written now: {str(error).strip() or type(error).__name__}.",
-                fix="Ask again in a second.", retry_after_s=1.0,
-            ) from error  # fmt: skip
+            _log.warning("ledger.down", extra={"facts": {"why": str(error).strip() or type(error).__name__}})
+            raise LedgerDown(  # whose database it is, and where, is not the caller's to know
+                f"The ledger cannot be written now ({type(error).__name__}).",
+                fix="Ask again in a second; the server's log says more.", retry_after_s=1.0,
+            ) from error
         except IsochroneError:
             raise
         except BaseException:
