@@ -1,9 +1,6 @@
 """Prices and scores have a source and a date, an operator's come first, and a mistake is told with its line."""
 
-import json
 import re
-from importlib import metadata, util
-from pathlib import Path
 
 import pytest
 
@@ -24,34 +21,6 @@ def test_every_shipped_figure_has_a_source_and_the_day_it_was_looked_up():
         assert not entry.price_source.startswith("unverified"), "a price that nobody can look up is no price"
     names = [name for entry in catalogue.entries for name in entry.names]
     assert len(names) == len(set(names))
-
-
-def of_litellm():
-    """The table that the prices say they were read in; None where another version is installed, or none."""
-    found = util.find_spec("litellm")
-    if found is None or found.origin is None or metadata.version("litellm") != "1.110.2":
-        return None
-    return json.loads((Path(found.origin).parent / "model_prices_and_context_window_backup.json").read_text())
-
-
-def test_prices_are_those_of_the_table_that_they_name():
-    table = of_litellm()
-    if table is None:
-        pytest.skip("needs litellm 1.110.2, in whose table the prices were read")
-    priced = [entry for entry in load().entries if entry.price is not None]
-    assert len(priced) > 20
-    for entry in priced:
-        theirs = next(table[name] for name in entry.names if name in table)
-        read = [theirs.get(f"{kind}_cost_per_token") for kind in ("input", "output")]
-        ours = [entry.price.prompt_usd_per_million, entry.price.completion_usd_per_million]
-        cached = entry.price.cached_prompt_usd_per_million
-        if cached is not None:
-            ours, read = [*ours, cached], [*read, theirs["cache_read_input_token_cost"]]
-        assert ours == pytest.approx([usd * 1e6 for usd in read]), entry.names
-        profile = table.get(f"us.{entry.names[0]}")
-        if profile is not None:
-            factor = profile["input_cost_per_token"] / theirs["input_cost_per_token"]
-            assert entry.profile_factor == pytest.approx(factor), entry.names
 
 
 def test_a_price_holds_only_where_it_is_asked():
