@@ -60,7 +60,7 @@ async def test_an_answer_streams_with_its_thoughts_and_what_amazon_counted(cloud
     assert "".join(delta.reasoning for delta in deltas(items)) == "Let me see."
     last = deltas(items)[-1]
     assert last.finish_reason == "stop" and last.usage == Usage(100, 10, 60, 30) and last.num_cached == 60
-    assert cloud.seen[-1].state == "answered"
+    assert (await cloud.settled())[-1].state == "answered"
 
 
 async def test_a_model_that_does_not_stream_answers_in_one_piece(cloud):
@@ -108,7 +108,7 @@ async def test_what_was_thought_before_a_call_goes_back_with_it_as_it_was_signed
         second = await collect(place, request(Chat(first, tools=(WEATHER,))))
         turns = (*first, *after(second)[1:])
         assert text_of(await collect(place, request(Chat(turns, tools=(WEATHER,))))) == "It rains."
-    assert {seen.state for seen in cloud.seen} == {"answered"}  # the cloud checks each signature
+    assert {seen.state for seen in await cloud.settled()} == {"answered"}  # the cloud checks each signature
     begun, _, again, _ = last_body(cloud)["messages"][1:]
     thoughts = [turn["content"][0]["reasoningContent"]["reasoningText"]["text"] for turn in (begun, again)]
     assert thoughts == ["Let me see. ", "One more."]
@@ -370,7 +370,7 @@ async def test_credentials_are_renewed_before_they_end(cloud, monkeypatch, tmp_p
     async with opened(cloud, auth) as place:
         for _ in range(3):
             await collect(place, request())
-    assert auth.num_renewed == 3 and {seen.state for seen in cloud.seen} == {"answered"}
+    assert auth.num_renewed == 3 and {seen.state for seen in await cloud.settled()} == {"answered"}
 
 
 async def test_keys_that_nobody_can_renew_are_refused_with_a_way_out(cloud, monkeypatch, tmp_path):

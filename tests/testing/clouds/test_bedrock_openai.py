@@ -140,7 +140,7 @@ async def test_credentials_that_expire_are_found_anew_there_too(cloud, placed, m
     cloud.gate.expire()
     for _ in range(2):
         assert text_of(await collect(place, request()))
-    assert [seen.state for seen in cloud.seen] == ["answered", "refused", "answered", "answered"]
+    assert [seen.state for seen in await cloud.settled()] == ["answered", "refused", "answered", "answered"]
 
 
 async def test_a_wrong_clock_is_corrected_there_too(cloud):
@@ -150,7 +150,7 @@ async def test_a_wrong_clock_is_corrected_there_too(cloud):
     place = OpenAIPlace("aws", f"{cloud.url}/openai/v1", models=OSS, flavour="bedrock", signer=auth)
     assert text_of(await collect(place, request()))
     await place.close()
-    assert [seen.state for seen in cloud.seen] == ["refused", "answered"]
+    assert [seen.state for seen in await cloud.settled()] == ["refused", "answered"]
 
 
 async def test_keys_that_are_wrong_are_refused_once_and_told(cloud, placed, monkeypatch):

@@ -165,6 +165,12 @@ class Cloud:
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
+    async def settled(self) -> tuple[Seen, ...]:
+        """All that was asked, once nothing is under way: a client knows of an answer's end before this server does."""
+        while self.num_in_flight:
+            await asyncio.sleep(0.001)
+        return self.seen
+
     def next_play(self, model: str) -> Play:
         """What the request that has just come in meets.  To be called once for each, before it is answered."""
         left_s = self._throttled_until - self.clock()
