@@ -165,7 +165,7 @@ class Cloud:
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
-    async def settled(self) -> tuple[Seen, ...]:
+    async def settled(self) -> list[Seen]:
         """All that was asked, once nothing is under way: a client knows of an answer's end before this server does."""
         while self.num_in_flight:
             await asyncio.sleep(0.001)
