@@ -194,7 +194,8 @@ async def storm(
     async def trouble() -> None:
         for one in sorted(troubles, key=lambda one: one.after):
             async with news:
-                await news.wait_for(lambda until=one.after: ended >= until)  # type: ignore[misc]
+                while ended < one.after:
+                    await news.wait()
             tell(f"{time.monotonic() - began_at:5.1f} s, {ended} ended: {one.what}")
             await one.act(fleet)
 

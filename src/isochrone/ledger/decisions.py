@@ -6,6 +6,7 @@ The rooms above define what the JSON says; here it is bytes.  All of it is hande
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from msgspec import Struct
 
@@ -150,17 +151,17 @@ def sweep(now: float) -> list[Write]:
     return writes
 
 
-def _decision(row: tuple[object, ...]) -> DecisionRecord:
+def _decision(row: tuple[Any, ...]) -> DecisionRecord:
     id, owner, at, route, model, place, policy, propensity, is_exploring, body = row
     return DecisionRecord(
-        id=str(id), owner=str(owner), at=at, route=str(route), model=str(model), place=str(place),  # type: ignore[arg-type]
-        policy=str(policy), propensity=propensity, is_exploring=bool(is_exploring), body=body,  # type: ignore[arg-type]
+        id=str(id), owner=str(owner), at=at, route=str(route), model=str(model), place=str(place),
+        policy=str(policy), propensity=propensity, is_exploring=bool(is_exploring), body=body,
     )  # fmt: skip
 
 
-def _attempt(row: tuple[object, ...]) -> AttemptRecord:
+def _attempt(row: tuple[Any, ...]) -> AttemptRecord:
     id, owner, at, place, model, kind, is_hedge, nano, body = row
     return AttemptRecord(
-        id=str(id), owner=str(owner), at=at, place=str(place), model=str(model), kind=str(kind),  # type: ignore[arg-type]
-        is_hedge=bool(is_hedge), cost_usd=usd_of(nano), body=body,  # type: ignore[arg-type]
+        id=str(id), owner=str(owner), at=at, place=str(place), model=str(model), kind=str(kind),
+        is_hedge=bool(is_hedge), cost_usd=usd_of(nano), body=body,
     )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from isochrone.errors import BadConfig, NotFound
 
@@ -146,7 +146,7 @@ class Keyring:
 _LIVE = f"SELECT {_COLUMNS} FROM keys WHERE revoked_at IS NULL"
 
 
-def _key(row: tuple[object, ...]) -> Key:
+def _key(row: tuple[Any, ...]) -> Key:
     digest, name, scopes, *rest, per_day, total = row
-    money = (None if nano is None else usd_of(nano) for nano in (per_day, total))  # type: ignore[arg-type]
-    return Key(digest, name, tuple(str(scopes).split(",")), *rest, *money)  # type: ignore[arg-type]  # as the table has
+    money = (None if nano is None else usd_of(nano) for nano in (per_day, total))
+    return Key(digest, name, tuple(str(scopes).split(",")), *rest, *money)

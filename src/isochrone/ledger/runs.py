@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 from msgspec import Struct
 
@@ -115,13 +116,13 @@ class Runs:
             if counts[0] == 0:
                 del self._unwritten[owner, id]
 
-    def _run(self, owner: str, row: tuple[object, ...], now: float) -> Run:
+    def _run(self, owner: str, row: tuple[Any, ...], now: float) -> Run:
         id, workflow, began_at, total_s, limit, spent, num_steps, facts, updated_at = row
         more_steps, more_nano = self._unwritten.get((owner, str(id)), (0, 0))
         return Run(
-            id=str(id), workflow=str(workflow), age_s=now - began_at, took_s=updated_at - began_at,  # type: ignore[operator]
-            total_s=total_s, cost_usd=None if limit is None else usd_of(limit),  # type: ignore[arg-type]
-            spent_usd=usd_of(spent + more_nano), num_steps=num_steps + more_steps, facts=facts,  # type: ignore[arg-type,operator]
+            id=str(id), workflow=str(workflow), age_s=now - began_at, took_s=updated_at - began_at,
+            total_s=total_s, cost_usd=None if limit is None else usd_of(limit),
+            spent_usd=usd_of(spent + more_nano), num_steps=num_steps + more_steps, facts=facts,
         )  # fmt: skip
 
 

@@ -20,8 +20,9 @@ from .bedrock_auth import AwsAuth, endpoint_of, region_of
 from .bedrock_faults import fault
 from .bedrock_frames import Frame, Frames
 from .bedrock_profiles import regions_of
-from .bedrock_request import num_chars, to_converse
+from .bedrock_request import to_converse
 from .bedrock_settings import BedrockModel, BedrockSettings, SchemaWay
+from .estimate import num_prompt_tokens
 from .place import Ability, Delta, Load, Model, Price, Prompt, Prompted, Request, Status
 from .remembered import Remembered
 from .spec import PlaceSpec
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
     from .openai_place import OpenAIPlace
 
-CHARS_PER_TOKEN = 4
-"""For the length of a prompt before Amazon has counted it."""
 KEEP_ALIVE_S = 30.0
 """How long Amazon keeps a silent connection is not known here; a short time makes a closed one a rare find."""
 DRAIN_S = 0.02
@@ -125,13 +124,13 @@ class Bedrock:
             while await self._waited(_take_next(parts, answer), limit_at):
                 if not is_prompted:
                     is_prompted = True
-                    yield Prompted(num_chars(request) // CHARS_PER_TOKEN + 1)
+                    yield Prompted(num_prompt_tokens(request))
                 delta = answer.take()
                 if delta is not None:
                     yield delta
             last = answer.finish()
             if not is_prompted:
-                yield Prompted(num_chars(request) // CHARS_PER_TOKEN + 1)
+                yield Prompted(num_prompt_tokens(request))
             self._note_served(answer, model)
             yield last
         except _DeadlineReached:

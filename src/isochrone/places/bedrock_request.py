@@ -69,17 +69,6 @@ def callable_tools(request: Request) -> frozenset[str]:
     return frozenset() if chat.tool_choice.mode == "none" else frozenset(tool.name for tool in chat.tools)
 
 
-def num_chars(request: Request) -> int:
-    """How much there is to read, for an estimate of tokens."""
-    chat = _chat(request)
-    words = sum(
-        len(message.content) + sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
-        for message in chat.messages
-    )
-    offers = sum(len(tool.name) + len(tool.description) + len(str(tool.parameters or "")) for tool in chat.tools)
-    return words + offers + (len(request.partial.text) if request.partial else 0)
-
-
 def _chat(request: Request) -> Chat:
     if not isinstance(request.prompt, Chat):
         _refuse("reads conversations, not a text or tokens to continue", "prompt", "Send messages")

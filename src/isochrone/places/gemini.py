@@ -13,9 +13,10 @@ import msgspec
 from isochrone.budget import Deadline
 from isochrone.errors import BadConfig, DeadlineExceeded, NotFound, Unsupported
 
+from .estimate import num_prompt_tokens
 from .gemini_answer import GeminiAnswer
 from .gemini_faults import fault
-from .gemini_request import num_chars, to_generate
+from .gemini_request import to_generate
 from .gemini_settings import FREE, GeminiModel, GeminiSettings, Tier
 from .gemini_stream import Events
 from .place import Ability, Delta, Load, Model, Price, Prompt, Prompted, Request, Status
@@ -23,8 +24,6 @@ from .remembered import Remembered
 from .spec import PlaceSpec
 from .web import Answer, Web
 
-CHARS_PER_TOKEN = 4
-"""For the length of a prompt before Google has counted it."""
 URL = "https://generativelanguage.googleapis.com"
 REFUSAL_BYTES_MAX = 64 << 10
 _GIVEN = {"priority": "ON_DEMAND_PRIORITY", "flex": "ON_DEMAND_FLEX"}
@@ -87,7 +86,7 @@ class Gemini:
         self.num_in_flight += 1
         try:
             answer = await self._asked(model, raw, until)
-            yield Prompted(num_chars(request) // CHARS_PER_TOKEN + 1)
+            yield Prompted(num_prompt_tokens(request))
             events = Events()
             while data := await answer.read():
                 for chunk in events.push(data):

@@ -53,14 +53,6 @@ def to_generate(
     return body
 
 
-def num_chars(request: Request) -> int:
-    """How much there is to read, for an estimate of tokens."""
-    chat = chat_of(request)
-    words = sum(len(m.content) + sum(len(c.name) + len(c.arguments) for c in m.tool_calls) for m in chat.messages)
-    offers = sum(len(tool.name) + len(tool.description) + len(str(tool.parameters or "")) for tool in chat.tools)
-    return words + offers + (len(request.partial.text) if request.partial else 0)
-
-
 def chat_of(request: Request) -> Chat:
     if not isinstance(request.prompt, Chat):
         _refuse("reads conversations, not a text or tokens to continue", "prompt", "Send messages")

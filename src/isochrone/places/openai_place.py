@@ -13,12 +13,13 @@ import msgspec
 from isochrone.budget import Deadline
 from isochrone.errors import BadConfig, BadRequest, DeadlineExceeded, IsochroneError, Unreachable
 
+from .estimate import num_prompt_tokens
 from .offers import Offers, expect_options
 from .openai_answer import OpenAIAnswer
 from .openai_faults import fault_of
 from .openai_flavours import FLAVOURS, Flavour
 from .openai_load import headroom_of, load_of, models_of
-from .openai_request import num_prompt_tokens, to_body
+from .openai_request import to_body
 from .openai_sse import Events
 from .place import Chat, Delta, Load, Price, Prompt, Prompted, Request, Status
 from .spec import ModelSpec, PlaceSpec
@@ -182,7 +183,7 @@ class OpenAIPlace:
                 async for delta in self._deltas(answer, request):
                     if not has_begun:
                         has_begun = True
-                        yield Prompted(num_prompt_tokens(request.prompt))
+                        yield Prompted(num_prompt_tokens(request))
                     if delta.finish_reason is not None:
                         ended.add(delta.index)
                     yield delta

@@ -9,11 +9,11 @@ import msgspec
 
 from isochrone.errors import ContextTooLong, Unsupported
 
+from .estimate import CHARS_PER_TOKEN
 from .openai_flavours import Flavour
-from .place import Chat, Format, Message, Partial, Prompt, Request, Sampling, Text, TokenIds, Tool
+from .place import Chat, Format, Message, Partial, Request, Sampling, Text, TokenIds, Tool
 
 CHAT_PATH, TEXT_PATH = "/chat/completions", "/completions"
-CHARS_PER_TOKEN = 4
 PLAIN = Sampling()
 
 
@@ -42,19 +42,6 @@ def to_body(request: Request, upstream: str, flavour: Flavour) -> tuple[str, byt
 
 TEXT_TOKENS_MAX = 1024
 """For a text whose sender sets no limit: these servers stop after 16 tokens when nothing is said."""
-
-
-def num_prompt_tokens(prompt: Prompt) -> int:
-    """About how many; the server's own count comes with the end."""
-    match prompt:
-        case TokenIds(ids):
-            return len(ids)
-        case Text(text):
-            return 1 + len(text) // CHARS_PER_TOKEN
-        case Chat(messages, tools=tools):
-            num_chars = sum(16 + len(turn.content) + len(turn.reasoning) for turn in messages)
-            num_chars += sum(len(call.name) + len(call.arguments) for turn in messages for call in turn.tool_calls)
-            return 1 + (num_chars + sum(64 + len(str(tool.parameters)) for tool in tools)) // CHARS_PER_TOKEN
 
 
 def _num_left(request: Request) -> int | None:
